@@ -1,0 +1,17 @@
+//! Pindrop: the trading engine that never hangs.
+
+#[cfg(panic = "abort")]
+compile_error!("pindrop restarts panicking actors: build it with panic = \"unwind\"");
+
+// The only place that reads time.
+pub mod clock;
+// How actors run: threads, mailboxes, supervision.
+pub mod runtime;
+// How bytes move: streams, WebSocket, HTTP.
+pub mod net;
+// What it is for: feeds, books, strategies, orders.
+pub mod trading;
+// A page to look at it: status, metrics, dashboard, log.
+pub mod ops;
+// A venue to trade against, in the real dialect.
+pub mod sim;

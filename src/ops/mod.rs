@@ -1,0 +1,1 @@
+//! A page to look at it: status, metrics, dashboard, log. Control plane: never on the hot path.

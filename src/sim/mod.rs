@@ -1,0 +1,1 @@
+//! A venue to trade against, locally, in the real dialect.

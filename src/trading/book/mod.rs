@@ -1,0 +1,1 @@
+//! Stage 2: market updates in, top of book out.

@@ -1,0 +1,1 @@
+//! Stage 4: intents in, order bytes out; reports back.

@@ -1,0 +1,1 @@
+//! Stage 3: top of book and execution reports in, order intents out.

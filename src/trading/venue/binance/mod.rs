@@ -1,0 +1,1 @@
+//! Binance Spot, after its public documentation (`binance/binance-spot-api-docs`).

@@ -1,0 +1,22 @@
+//! Tests that link the crate, in one binary. Each module says what it proves.
+
+// Runtime: panics, faults, intensity, drain, pills, stale generations, with toy actors only.
+mod supervision;
+// Mailboxes: the checklist and the conservation law.
+mod mailbox;
+// Streams, TLS, WebSocket, HTTP over loopback and memory.
+mod net;
+// Frames of the real venue -> domain, and back; garbage and truncation.
+mod decode;
+// Signatures against published vectors.
+mod signatures;
+// Real recordings: every book rebuilt without a gap.
+mod recordings;
+// Orders: lifecycle table, risk table, session and reconciliation.
+mod orders;
+// Journal: round trip, torn tails, verify.
+mod journal;
+// The simulated venue: matching, accounts, wire.
+mod venue;
+// Status, metrics, dashboard, log.
+mod ops;
