@@ -15,3 +15,5 @@ pub mod trading;
 pub mod ops;
 // A venue to trade against, in the real dialect.
 pub mod sim;
+// The file as typed, and the settings as meant.
+pub mod config;
