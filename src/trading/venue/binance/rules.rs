@@ -40,7 +40,6 @@ struct Listing<'a> {
     base_asset: Cow<'a, str>,
     #[serde(borrow)]
     quote_asset: Cow<'a, str>,
-    is_spot_trading_allowed: Option<bool>,
     #[serde(borrow)]
     filters: Vec<&'a RawValue>,
 }
@@ -139,6 +138,6 @@ fn rules(bytes: &[u8], instrument: &Instrument) -> Result<Rules, DecodeError> {
         qty_min: Qty::from_units(number("minQty", &lot.min_qty, q)?),
         qty_max: Qty::from_units(most("maxQty", &lot.max_qty, q)?),
         notional_min,
-        trading: listing.status == "TRADING" && listing.is_spot_trading_allowed != Some(false),
+        trading: listing.status == "TRADING",
     })
 }
