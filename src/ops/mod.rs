@@ -15,12 +15,12 @@ mod rows;
 // The one object behind page, metrics and `status.json`.
 pub mod status;
 // The status as Prometheus text.
-//pub mod metrics;
+pub mod metrics;
 // The dashboard.
 //pub mod page;
 // The actor that serves all of it.
 //pub mod server;
 // What is said at the end.
-//pub mod report;
+pub mod report;
 // Log lines, without ever waiting for whoever reads them.
-//pub mod logger;
+pub mod logger;
