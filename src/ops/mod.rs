@@ -17,9 +17,9 @@ pub mod status;
 // The status as Prometheus text.
 pub mod metrics;
 // The dashboard.
-//pub mod page;
+pub mod page;
 // The actor that serves all of it.
-//pub mod server;
+pub mod server;
 // What is said at the end.
 pub mod report;
 // Log lines, without ever waiting for whoever reads them.
