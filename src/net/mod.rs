@@ -4,6 +4,27 @@
 //! that the calls themselves enforce. The one exception is the HTTP client on ureq, which may block for at most
 //! its declared timeout and runs on threads of its own.
 
+// Delays between attempts to connect.
+pub mod backoff;
+// Streams from the system: names, sockets, TLS.
+pub mod dial;
+// HTTP clients: blocking on ureq, and stepped.
+pub mod http;
+// Streams in memory, for the stepper.
+pub mod memory;
+// At most so many in a while.
+pub mod rate;
+// Names to addresses, on a thread of its own.
+pub mod resolve;
+// The small HTTP and WebSocket server of the venue and the ops page.
+pub mod server;
+// TCP and TLS streams.
+pub mod stream;
+// Base URLs.
+pub mod url;
+// The WebSocket client.
+pub mod websocket;
+
 use std::fmt;
 use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
