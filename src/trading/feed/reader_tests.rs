@@ -1,0 +1,1 @@
+//! The feed reader over memory streams.

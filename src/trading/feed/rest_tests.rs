@@ -1,0 +1,1 @@
+//! The rest worker against a scripted client.
