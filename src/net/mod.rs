@@ -16,12 +16,18 @@ pub mod memory;
 pub mod rate;
 // Names to addresses, on a thread of its own.
 pub mod resolve;
+// What HTTP/1.1 bytes mean.
+mod http1;
 // The small HTTP and WebSocket server of the venue and the ops page.
 pub mod server;
+// One connection of the server.
+mod server_conn;
 // TCP and TLS streams.
 pub mod stream;
 // Base URLs.
 pub mod url;
+// A stream with an outgoing buffer.
+mod wire;
 // The WebSocket client.
 pub mod websocket;
 
