@@ -1,1 +1,25 @@
-//! A venue to trade against, locally, in the real dialect.
+//! A venue to trade against, locally, in the real dialect: Binance Spot over real or in-memory sockets.
+//!
+//! Invariant: shares no code with `trading::book`, `trading::order`, `trading::risk` or `trading::strategy`, so that
+//! the venue and the engine can disagree.
+
+// What the venue is: symbols, accounts, market, fees.
+pub mod settings;
+// JSON text and decimals, written by hand because order and digits are part of the wire format.
+pub mod json;
+// Words of an order: side, kind, status, and the order itself.
+pub mod order;
+// Refusals with the venue's codes and words.
+pub mod refusal;
+// Price-time priority book: pure.
+pub mod matching;
+// Balances, orders and fills of one account: pure.
+pub mod account;
+// Joins books and accounts: placing, cancelling, settling. Pure.
+pub mod exchange;
+// A seeded market that looks alive.
+pub mod market;
+// A recorded day as a market.
+pub mod recording;
+// Keys and signatures, the verifying side.
+pub mod sign;

@@ -1,0 +1,221 @@
+//! The words of an order, as the venue spells them, and the order as the venue remembers it.
+
+use crate::clock::UtcNs;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// The venue's spelling.
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The word that is spelled `text`.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+words! {
+    /// Which way.
+    Side {
+        /// Base asset in, quote asset out.
+        Buy = "BUY",
+        /// Base asset out, quote asset in.
+        Sell = "SELL",
+    }
+}
+
+words! {
+    /// What kind of order; the other documented kinds are refused by name.
+    Kind {
+        /// At a price or better.
+        Limit = "LIMIT",
+        /// At a price, never as a taker.
+        LimitMaker = "LIMIT_MAKER",
+        /// At whatever price there is.
+        Market = "MARKET",
+    }
+}
+
+words! {
+    /// How long an order stays.
+    Tif {
+        /// Until cancelled.
+        Gtc = "GTC",
+        /// What does not trade at once expires.
+        Ioc = "IOC",
+        /// All at once or nothing.
+        Fok = "FOK",
+    }
+}
+
+words! {
+    /// Where an order stands.
+    Status {
+        /// On the book, nothing traded.
+        New = "NEW",
+        /// On the book, something traded.
+        PartiallyFilled = "PARTIALLY_FILLED",
+        /// All traded.
+        Filled = "FILLED",
+        /// Taken back by its owner.
+        Canceled = "CANCELED",
+        /// Ended by its own conditions.
+        Expired = "EXPIRED",
+        /// Ended by self-trade prevention.
+        ExpiredInMatch = "EXPIRED_IN_MATCH",
+    }
+}
+
+words! {
+    /// What happens when an order would trade with its own account.
+    Stp {
+        /// It trades.
+        None = "NONE",
+        /// The arriving order expires.
+        ExpireTaker = "EXPIRE_TAKER",
+        /// The resting order expires.
+        ExpireMaker = "EXPIRE_MAKER",
+        /// Both expire.
+        ExpireBoth = "EXPIRE_BOTH",
+    }
+}
+
+words! {
+    /// How much the answer to an order says.
+    Verbosity {
+        /// The ids only.
+        Ack = "ACK",
+        /// How the order stands.
+        Result = "RESULT",
+        /// And the fills.
+        Full = "FULL",
+    }
+}
+
+impl Side {
+    /// The other side.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Buy => Self::Sell,
+            Self::Sell => Self::Buy,
+        }
+    }
+
+    /// 0 for buy, 1 for sell: the index into pairs.
+    pub fn index(self) -> usize {
+        usize::from(self == Self::Sell)
+    }
+}
+
+impl Status {
+    /// Whether the order is still on the book.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::New | Self::PartiallyFilled)
+    }
+}
+
+/// An order as a client asks for it, already validated word by word; numbers in units of `10^-8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrder {
+    /// The index of the symbol.
+    pub symbol: usize,
+    /// Which way.
+    pub side: Side,
+    /// What kind.
+    pub kind: Kind,
+    /// How long; GTC for kinds that take none.
+    pub tif: Tif,
+    /// The limit; 0 for market orders.
+    pub price: i64,
+    /// The base quantity; 0 for market orders by quote quantity.
+    pub qty: i64,
+    /// The quote quantity of a market order; 0 for none.
+    pub quote_qty: i64,
+    /// The client's id, if it sent one.
+    pub client_id: Option<String>,
+    /// Self-trade prevention.
+    pub stp: Stp,
+    /// A label of the client's, echoed.
+    pub strategy_id: Option<i64>,
+    /// A label of the client's, echoed.
+    pub strategy_type: Option<i64>,
+}
+
+/// An order as the venue remembers it; numbers in units of `10^-8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The venue's id.
+    pub id: u64,
+    /// The client's id, or one that the venue made.
+    pub client_id: String,
+    /// Whose.
+    pub account: usize,
+    /// What was asked.
+    pub asked: NewOrder,
+    /// Base quantity; for market orders by quote quantity what it came to.
+    pub qty: i64,
+    /// Traded so far.
+    pub executed: i64,
+    /// Quote amount traded so far.
+    pub quote_executed: i128,
+    /// Quantity that self-trade prevention took away.
+    pub prevented: i64,
+    /// The prevented match, if self-trade prevention ended it.
+    pub prevented_match: Option<u64>,
+    /// Where it stands.
+    pub status: Status,
+    /// When it came.
+    pub time: UtcNs,
+    /// When it last changed.
+    pub update_time: UtcNs,
+    /// Why it expired.
+    pub expiry: Option<&'static str>,
+    /// What of the account's balance it binds now: quote for buys, base for sells.
+    pub locked: i128,
+}
+
+impl Order {
+    /// What may still trade.
+    pub fn remaining(&self) -> i64 {
+        (self.qty - self.executed - self.prevented).max(0)
+    }
+}
+
+/// A trade of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// The trade, unique per symbol.
+    pub trade_id: u64,
+    /// The account's order.
+    pub order_id: u64,
+    /// The index of the symbol.
+    pub symbol: usize,
+    /// Which way the account traded.
+    pub side: Side,
+    /// At which price.
+    pub price: i64,
+    /// How much base.
+    pub qty: i64,
+    /// How much quote.
+    pub quote: i128,
+    /// The fee, in the received asset.
+    pub fee: i128,
+    /// Whether the account's order rested.
+    pub maker: bool,
+    /// When.
+    pub time: UtcNs,
+}
+
+/// Price times quantity in units of `10^-8` of the quote asset, rounded down.
+pub fn notional(price: i64, qty: i64) -> i128 {
+    i128::from(price) * i128::from(qty) / 100_000_000
+}

@@ -1,0 +1,128 @@
+//! Keys and signatures, the verifying side. In: an account's secret, the payload as sent, the signature as sent. Out:
+//! whether they belong together. HMAC hex is compared in constant time and in any letter case.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::{hmac, signature};
+
+use super::settings::Secret;
+
+/// A key that verifies signatures. Shows nothing of itself.
+pub enum Verifier {
+    /// HMAC-SHA256 with a shared secret; the signature is hex.
+    Hmac(hmac::Key),
+    /// Ed25519; the signature is base64.
+    Ed25519(Vec<u8>),
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_ed25519() { "Ed25519" } else { "Hmac" })
+    }
+}
+
+/// Bytes of a bare Ed25519 public key; in a SubjectPublicKeyInfo they come last.
+const ED25519_KEY_BYTES: usize = 32;
+
+impl Verifier {
+    /// The verifier of an account's secret.
+    ///
+    /// # Errors
+    /// When an Ed25519 public key is not one.
+    pub fn new(secret: &Secret) -> Result<Self, String> {
+        match secret {
+            Secret::Hmac(secret) => {
+                Ok(Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())))
+            }
+            Secret::Ed25519Public(pem) => {
+                let body: String = pem
+                    .lines()
+                    .filter(|line| !line.starts_with("-----"))
+                    .flat_map(|line| line.trim().chars())
+                    .collect();
+                let der = STANDARD.decode(body).map_err(|e| format!("Ed25519 public key: {e}"))?;
+                let cut =
+                    der.len().checked_sub(ED25519_KEY_BYTES).filter(|cut| matches!(cut, 0 | 12));
+                let key = cut.and_then(|cut| der.get(cut..));
+                let key = key.ok_or("Ed25519 public key: not 32 bytes, nor a PEM of one")?;
+                Ok(Self::Ed25519(key.to_vec()))
+            }
+        }
+    }
+
+    /// Whether the key is an Ed25519 key: only such may log a session on.
+    pub fn is_ed25519(&self) -> bool {
+        matches!(self, Self::Ed25519(_))
+    }
+
+    /// Whether `signature` is this key's signature of `payload`.
+    pub fn verify(&self, payload: &[u8], signature: &str) -> bool {
+        match self {
+            Self::Hmac(key) => match unhex(signature) {
+                Some(tag) => hmac::verify(key, payload, &tag).is_ok(),
+                None => false,
+            },
+            Self::Ed25519(key) => match STANDARD.decode(signature) {
+                Ok(bytes) => signature::UnparsedPublicKey::new(&signature::ED25519, key)
+                    .verify(payload, &bytes)
+                    .is_ok(),
+                Err(_) => false,
+            },
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |b: u8| char::from(b).to_digit(16);
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| Some(u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).unwrap_or(0)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::signature::KeyPair as _;
+
+    // The published example of the venue's REST documentation.
+    const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j";
+    const PAYLOAD: &str = "symbol=LTCBTC&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=0.1\
+                           &recvWindow=5000&timestamp=1499827319559";
+    const SIGNATURE: &str = "c8db56825ae71d6d79447849e617115f4a920fa2acdcab2b053c4b2838bd6b71";
+
+    #[track_caller]
+    fn check(payload: &str, signature: &str, expect: bool) {
+        let key = Verifier::new(&Secret::Hmac(SECRET.to_owned())).expect("any text is a secret");
+        assert_eq!(key.verify(payload.as_bytes(), signature), expect);
+    }
+
+    #[test]
+    fn hmac_vector() {
+        check(PAYLOAD, SIGNATURE, true);
+        check(PAYLOAD, &SIGNATURE.to_uppercase(), true);
+        check("symbol=LTCBTC", SIGNATURE, false);
+        check(PAYLOAD, "zz", false);
+        check(PAYLOAD, "", false);
+    }
+
+    #[test]
+    fn ed25519_signs_and_verifies() {
+        let pair = signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes");
+        let public = pair.public_key().as_ref();
+        let prefix = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        let der: Vec<u8> = prefix.iter().chain(public).copied().collect();
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(der)
+        );
+        let key = Verifier::new(&Secret::Ed25519Public(pem)).expect("a key");
+        let signed = STANDARD.encode(pair.sign(b"payload"));
+        assert!(key.verify(b"payload", &signed));
+        assert!(!key.verify(b"payloae", &signed));
+        assert!(Verifier::new(&Secret::Ed25519Public("AAAA".to_owned())).is_err());
+    }
+}
