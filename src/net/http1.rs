@@ -28,11 +28,6 @@ pub(super) fn own_headers(parsed: &[httparse::Header<'_>]) -> Result<Headers, Ne
     parsed.iter().map(own).collect()
 }
 
-/// The value of a header, by its lower-case name.
-pub(super) fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
-}
-
 /// Whether a comma-separated header value holds a token, in any case.
 pub(super) fn has_token(value: &[u8], token: &str) -> bool {
     value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
