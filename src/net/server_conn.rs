@@ -96,7 +96,8 @@ pub(super) struct Conn {
 impl Conn {
     /// A connection just accepted.
     pub(super) fn new(id: ConnId, wire: Wire, now: MonoNs) -> Self {
-        let http = Http { wire, input: Vec::new(), state: HttpState::Head, since: now, used: false };
+        let http =
+            Http { wire, input: Vec::new(), state: HttpState::Head, since: now, used: false };
         Self { id, speech: Speech::Http(http), half_open: false, end: None }
     }
 
@@ -152,7 +153,8 @@ impl Conn {
 
     /// Names the descriptor if something on it would move this connection.
     pub(super) fn waits(&self, each: &mut dyn FnMut(BorrowedFd<'_>, bool)) {
-        let thinking = matches!(&self.speech, Speech::Http(h) if matches!(h.state, HttpState::Asked(_)));
+        let thinking =
+            matches!(&self.speech, Speech::Http(h) if matches!(h.state, HttpState::Asked(_)));
         let Some(wire) = self.wire().filter(|_| !self.half_open) else { return };
         let writable = wire.wants() == Wants::ReadWrite;
         // While the caller thinks nothing is read: polling for it would spin.
@@ -206,9 +208,10 @@ impl Conn {
     /// Becomes a WebSocket connection, if that was asked for.
     pub(super) fn accept_ws(&mut self, config: &ServerConfig, now: MonoNs) -> Outcome {
         let key = match &self.speech {
-            Speech::Http(Http { state: HttpState::Asked(Asked { upgrade: Some(key), .. }), .. }) => {
-                key.clone()
-            }
+            Speech::Http(Http {
+                state: HttpState::Asked(Asked { upgrade: Some(key), .. }),
+                ..
+            }) => key.clone(),
             _ => return Ok(false),
         };
         let Speech::Http(http) = std::mem::replace(&mut self.speech, Speech::Nothing) else {
@@ -258,7 +261,8 @@ impl Conn {
             Speech::Ws(ws) if ws.close_by.is_none() => {
                 ws.close_by = Some(now.after(CLOSE_DEADLINE));
                 let cut = reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX);
-                let frame = CloseFrame { code: CloseCode::from(code), reason: reason[..cut].into() };
+                let frame =
+                    CloseFrame { code: CloseCode::from(code), reason: reason[..cut].into() };
                 match ws.socket.close(Some(frame)) {
                     Ok(()) | Err(Error::ConnectionClosed) => Ok(true),
                     Err(e) => Err(ws_error(e, 0)),
@@ -379,11 +383,14 @@ impl Http {
     /// A complete request at the front of the input, if there is one; takes it out.
     fn parse(&mut self, config: &ServerConfig) -> Result<Option<(ServerRequest, Asked)>, Refusal> {
         if matches!(self.state, HttpState::Head) {
-            let Some((head_bytes, request, http11)) = parse_head(&self.input)? else { return Ok(None) };
+            let Some((head_bytes, request, http11)) = parse_head(&self.input)? else {
+                return Ok(None);
+            };
             self.input.drain(..head_bytes);
             let body = request_body(&request, config)?;
             let asked = judge_head(&request, http11)?;
-            let expects = request.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
+            let expects =
+                request.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
             if expects && !body.is_done() && self.input.is_empty() {
                 self.wire.append(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(Refusal::Net)?;
                 self.wire.pump().map_err(|e| Refusal::Net(net_error("writing", e)))?;
@@ -441,11 +448,8 @@ impl Http {
         self.wire.append(&answer(response, asked))?;
         self.since = now;
         self.used = true;
-        self.state = if asked.keep_alive {
-            HttpState::Head
-        } else {
-            HttpState::Ending { linger: false }
-        };
+        self.state =
+            if asked.keep_alive { HttpState::Head } else { HttpState::Ending { linger: false } };
         Ok(true)
     }
 
@@ -566,7 +570,11 @@ fn answer(response: &HttpResponse, asked: &Asked) -> Vec<u8> {
     if !bodiless {
         head.push_str(&format!("content-length: {}\r\n", response.body.len()));
     }
-    head.push_str(if asked.keep_alive { "connection: keep-alive\r\n\r\n" } else { "connection: close\r\n\r\n" });
+    head.push_str(if asked.keep_alive {
+        "connection: keep-alive\r\n\r\n"
+    } else {
+        "connection: close\r\n\r\n"
+    });
     let mut bytes = head.into_bytes();
     if !bodiless && !asked.is_head {
         bytes.extend_from_slice(&response.body);
@@ -586,7 +594,9 @@ impl Ws {
         for _ in 0..MESSAGES_PER_PASS {
             self.socket.get_mut().grant_reads(budget);
             match self.socket.read() {
-                Ok(Message::Text(text)) => events.push_back(ServerEvent::Message { conn: id, text }),
+                Ok(Message::Text(text)) => {
+                    events.push_back(ServerEvent::Message { conn: id, text })
+                }
                 Ok(Message::Binary(_)) => events.push_back(ServerEvent::Binary { conn: id }),
                 Ok(Message::Close(frame)) => return Ok(Some(self.answer_close(frame))),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
@@ -626,9 +636,9 @@ impl Ws {
         };
         let [high, low] = code.to_be_bytes();
         let wire = self.socket.get_mut();
-        let told = wire.append(&[0x88, 2, high, low]).and_then(|()| {
-            wire.pump().map_err(|e| net_error("writing", e))
-        });
+        let told = wire
+            .append(&[0x88, 2, high, low])
+            .and_then(|()| wire.pump().map_err(|e| net_error("writing", e)));
         if let Err(e) = told {
             log::debug!("close frame not written: {e}");
         }

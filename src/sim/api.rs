@@ -53,7 +53,8 @@ fn execute_private(
         Call::Place => {
             let (new, verbosity) = new_order(exchange, params)?;
             let (id, fills) = exchange.place(account, new, utc)?;
-            let gone = || Refusal::new(-1000, "An unknown error occurred while processing the request.");
+            let gone =
+                || Refusal::new(-1000, "An unknown error occurred while processing the request.");
             let order = exchange.accounts[account].order(id).ok_or_else(gone)?;
             Ok(wire::placed(exchange, order, &fills, verbosity))
         }
@@ -110,14 +111,21 @@ fn symbols(exchange: &Exchange, params: &Params) -> Answer<Option<Vec<usize>>> {
         }
         (Some(_), None) => Ok(Some(vec![symbol(exchange, params)?])),
         (None, Some(list)) => {
-            let names: Vec<String> = serde_json::from_str(list)
-                .map_err(|_| Refusal::illegal("symbols", r#"^\["[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}\]$"#))?;
+            let names: Vec<String> = serde_json::from_str(list).map_err(|_| {
+                Refusal::illegal(
+                    "symbols",
+                    r#"^\["[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}\]$"#,
+                )
+            })?;
             let mut found = Vec::new();
             for name in &names {
                 check_symbol_text("symbols", name)?;
                 let at = find_symbol(exchange, name)?;
                 if found.contains(&at) {
-                    return Err(Refusal::new(-1151, "Symbol is present multiple times in the list."));
+                    return Err(Refusal::new(
+                        -1151,
+                        "Symbol is present multiple times in the list.",
+                    ));
                 }
                 found.push(at);
             }
@@ -268,7 +276,8 @@ fn refuse_extras(params: &Params) -> Answer<()> {
 /// Parses and validates an order, word by word.
 fn new_order(exchange: &Exchange, params: &Params) -> Answer<(NewOrder, Option<Verbosity>)> {
     let symbol = symbol(exchange, params)?;
-    let side = Side::parse(params.need("side")?).ok_or_else(|| Refusal::new(-1117, "Invalid side."))?;
+    let side =
+        Side::parse(params.need("side")?).ok_or_else(|| Refusal::new(-1117, "Invalid side."))?;
     let kind = kind(params)?;
     let tif = match params.get("timeInForce") {
         Some(text) => {
@@ -307,12 +316,17 @@ fn new_order(exchange: &Exchange, params: &Params) -> Answer<(NewOrder, Option<V
     let stp = match params.get("selfTradePreventionMode") {
         None => Stp::ExpireMaker,
         Some(text) => Stp::parse(text).ok_or_else(|| {
-            Refusal::new(-1013, "This symbol does not allow the specified self-trade prevention mode.")
+            Refusal::new(
+                -1013,
+                "This symbol does not allow the specified self-trade prevention mode.",
+            )
         })?,
     };
     let verbosity = match params.get("newOrderRespType") {
         None => None,
-        Some(text) => Some(Verbosity::parse(text).ok_or_else(|| Refusal::missing("newOrderRespType"))?),
+        Some(text) => {
+            Some(Verbosity::parse(text).ok_or_else(|| Refusal::missing("newOrderRespType"))?)
+        }
     };
     let label = |name: &str| -> Answer<Option<i64>> {
         Ok(params.long(name)?.map(|n| i64::try_from(n).unwrap_or(i64::MAX)))
@@ -395,12 +409,7 @@ fn find_order<'a>(
     Ok(order.filter(|o| o.asked.symbol == symbol))
 }
 
-fn cancel(
-    exchange: &mut Exchange,
-    account: usize,
-    params: &Params,
-    utc: UtcNs,
-) -> Answer<String> {
+fn cancel(exchange: &mut Exchange, account: usize, params: &Params, utc: UtcNs) -> Answer<String> {
     let symbol = symbol(exchange, params)?;
     let restriction = match params.get("cancelRestrictions") {
         None => None,
@@ -468,9 +477,8 @@ fn all_orders(exchange: &Exchange, account: usize, params: &Params) -> Answer<St
     let limit = params.limit(500, 1_000)?;
     let from = params.long("orderId")?;
     let (start, end) = time_range(params)?;
-    let matching = |o: &&Order| {
-        o.asked.symbol == symbol && (start..=end).contains(&o.time.as_millis())
-    };
+    let matching =
+        |o: &&Order| o.asked.symbol == symbol && (start..=end).contains(&o.time.as_millis());
     let holder = &exchange.accounts[account];
     if let Some(from) = from {
         return Ok(orders_json(exchange, holder.orders_from(from).filter(matching).take(limit)));

@@ -210,7 +210,9 @@ impl Faults {
             let here = fault.kind == kind
                 && fault.target.is_none_or(|t| t == target)
                 && fault.left != Some(0)
-                && (symbol.is_none() || fault.symbol.is_none() || fault.symbol.as_deref() == symbol);
+                && (symbol.is_none()
+                    || fault.symbol.is_none()
+                    || fault.symbol.as_deref() == symbol);
             if here && (fault.probability >= 1.0 || self.rng.f64() < fault.probability) {
                 fault.hits += 1;
                 fault.left = fault.left.map(|left| left - 1);
@@ -255,9 +257,10 @@ impl Faults {
     /// All faults as JSON: those that last, and those that are over.
     pub fn state(&self, j: &mut Json) {
         j.obj(|j| {
-            for (name, faults) in
-                [("active", self.active.iter().collect::<Vec<_>>()), ("over", self.over.iter().collect())]
-            {
+            for (name, faults) in [
+                ("active", self.active.iter().collect::<Vec<_>>()),
+                ("over", self.over.iter().collect()),
+            ] {
                 j.key(name).arr(|j| {
                     for fault in faults {
                         j.obj(|j| {

@@ -147,7 +147,13 @@ pub const SPECS: &[Spec] = &[
     spec(Call::Ping, ("GET", "ping"), "ping", Security::Open, &[]),
     spec(Call::Time, ("GET", "time"), "time", Security::Open, &[]),
     spec(Call::ExchangeInfo, ("GET", "exchangeInfo"), "exchangeInfo", Security::Open, INFO),
-    spec(Call::Depth, ("GET", "depth"), "depth", Security::Open, &["symbol", "limit", "symbolStatus"]),
+    spec(
+        Call::Depth,
+        ("GET", "depth"),
+        "depth",
+        Security::Open,
+        &["symbol", "limit", "symbolStatus"],
+    ),
     spec(Call::Trades, ("GET", "trades"), "trades.recent", Security::Open, &["symbol", "limit"]),
     spec(
         Call::HistoricalTrades,
@@ -165,7 +171,13 @@ pub const SPECS: &[Spec] = &[
     ),
     spec(Call::PriceTicker, ("GET", "ticker/price"), "ticker.price", Security::Open, TICKER),
     spec(Call::BookTicker, ("GET", "ticker/bookTicker"), "ticker.book", Security::Open, TICKER),
-    spec(Call::Account, ("GET", "account"), "account.status", Security::Signed, &["omitZeroBalances"]),
+    spec(
+        Call::Account,
+        ("GET", "account"),
+        "account.status",
+        Security::Signed,
+        &["omitZeroBalances"],
+    ),
     spec(Call::Place, ("POST", "order"), "order.place", Security::Signed, PLACE),
     spec(Call::TestPlace, ("POST", "order/test"), "order.test", Security::Signed, TEST_PLACE),
     spec(
@@ -242,7 +254,12 @@ pub fn ws_spec(method: &str) -> Option<&'static Spec> {
 pub fn weight(call: Call, params: &Params) -> u32 {
     let one_symbol = params.get("symbol").is_some();
     match call {
-        Call::Ping | Call::Time | Call::Place | Call::TestPlace | Call::Cancel | Call::CancelAll => 1,
+        Call::Ping
+        | Call::Time
+        | Call::Place
+        | Call::TestPlace
+        | Call::Cancel
+        | Call::CancelAll => 1,
         Call::ExchangeInfo | Call::Account | Call::AllOrders | Call::Commission => 20,
         Call::Depth => match params.get("limit").and_then(|l| l.parse().ok()).unwrap_or(100) {
             0..=100 => 5,
@@ -328,7 +345,8 @@ impl Params {
         let mut pairs: Vec<&(String, String)> =
             self.0.iter().filter(|(name, _)| name != "signature").collect();
         pairs.sort();
-        let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let pairs: Vec<String> =
+            pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
         pairs.join("&")
     }
 
@@ -338,7 +356,8 @@ impl Params {
     /// `-1104` with the counts.
     pub fn check_known(&self, spec: &Spec, ws: bool) -> Answer<()> {
         let of_signature = |name: &str| {
-            spec.security != Security::Open && matches!(name, "timestamp" | "recvWindow" | "signature")
+            spec.security != Security::Open
+                && matches!(name, "timestamp" | "recvWindow" | "signature")
         };
         let known = |name: &str| {
             spec.params.contains(&name)
@@ -358,7 +377,11 @@ impl Params {
 
     /// A parameter's text; `None` when it was not sent or is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|v| !v.is_empty())
     }
 
     /// A mandatory parameter's text.
@@ -377,7 +400,12 @@ impl Params {
         let Some(text) = self.get(name) else { return Ok(None) };
         let (whole, part) = text.split_once('.').unwrap_or((text, ""));
         let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 20 || part.len() > 20 || !digits(whole) || !digits(part) {
+        if whole.is_empty()
+            || whole.len() > 20
+            || part.len() > 20
+            || !digits(whole)
+            || !digits(part)
+        {
             return Err(Refusal::illegal(name, r"^([0-9]{1,20})(\.[0-9]{1,20})?$"));
         }
         match parse_decimal(text) {
@@ -520,7 +548,13 @@ impl Keys {
     ///
     /// # Errors
     /// `-1102`, `-1021` or `-1022`.
-    pub fn check(&self, account: usize, params: &Params, payload: Option<&str>, utc: UtcNs) -> Answer<()> {
+    pub fn check(
+        &self,
+        account: usize,
+        params: &Params,
+        payload: Option<&str>,
+        utc: UtcNs,
+    ) -> Answer<()> {
         let timestamp = params.need("timestamp")?;
         let timestamp = match params.long("timestamp")? {
             Some(t) => i64::try_from(t).map_err(|_| Refusal::missing("timestamp"))?,
@@ -546,7 +580,8 @@ impl Keys {
 }
 
 fn check_time(timestamp: i64, params: &Params, utc: UtcNs) -> Answer<()> {
-    let us = if timestamp >= TIMESTAMP_US_FROM { timestamp } else { timestamp.saturating_mul(1_000) };
+    let us =
+        if timestamp >= TIMESTAMP_US_FROM { timestamp } else { timestamp.saturating_mul(1_000) };
     // The window is a number of milliseconds with up to three decimals: parsed as units of 10^-8, so 1 us = 10^5.
     let window = match params.get("recvWindow") {
         None => RECV_WINDOW_DEFAULT_US,

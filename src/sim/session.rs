@@ -110,9 +110,7 @@ pub fn envelope(
         j.f_raw("id", id);
         match result {
             Ok(result) => j.f_int("status", 200).f_raw("result", result),
-            Err(refusal) => {
-                j.f_int("status", refusal.status).f_raw("error", &wire::error(refusal))
-            }
+            Err(refusal) => j.f_int("status", refusal.status).f_raw("error", &wire::error(refusal)),
         };
         if limits.is_some() {
             j.key("rateLimits").arr(|j| wire::rate_limits(j, limits));

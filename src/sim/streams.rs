@@ -84,8 +84,7 @@ impl Streams {
             _ => return false,
         };
         let micros = query.split('&').any(|pair| pair.eq_ignore_ascii_case("timeUnit=MICROSECOND"));
-        let opened =
-            StreamConn { combined, micros, names: Vec::new(), second: now, messages: 0 };
+        let opened = StreamConn { combined, micros, names: Vec::new(), second: now, messages: 0 };
         self.conns.insert(conn, opened);
         for name in names.split('/').filter(|name| !name.is_empty()) {
             // A path that names too many streams keeps the first ones.
@@ -351,7 +350,8 @@ mod tests {
 
     #[test]
     fn nonsense_has_codes() {
-        for (text, code) in [("{nope", "\"code\":3"), (r#"{"method":"FOO","id":1}"#, "\"code\":2")] {
+        for (text, code) in [("{nope", "\"code\":3"), (r#"{"method":"FOO","id":1}"#, "\"code\":2")]
+        {
             let mut streams = open("/ws", "");
             let answer = streams.request(ConnId(1), text, MonoNs::ZERO).expect("an answer");
             assert!(answer.contains(code), "{answer}");
@@ -373,7 +373,11 @@ mod tests {
         let mut streams = open("/stream", "streams=btcusdt@depth@100ms/btcusdt@trade");
         streams.open(ConnId(2), "/ws/btcusdt@trade", "", MonoNs::ZERO);
         let mut sent = Vec::new();
-        streams.publish((0, StreamKind::Trade), |_| "{}".to_owned(), |c, t| sent.push((c.0, t.to_string())));
+        streams.publish(
+            (0, StreamKind::Trade),
+            |_| "{}".to_owned(),
+            |c, t| sent.push((c.0, t.to_string())),
+        );
         assert_eq!(
             sent,
             [(1, r#"{"stream":"btcusdt@trade","data":{}}"#.to_owned()), (2, "{}".to_owned())]

@@ -3,7 +3,7 @@
 
 use crate::clock::UtcNs;
 
-use super::exchange::{Exec, Exchange, Listing, PRICE_MAX, Print, QTY_MAX, Report};
+use super::exchange::{Exchange, Exec, Listing, PRICE_MAX, Print, QTY_MAX, Report};
 use super::json::Json;
 use super::matching::{Diff, Top};
 use super::order::{Fill, Kind, Order, Side, Status, Verbosity};
@@ -148,10 +148,7 @@ pub fn my_trade(j: &mut Json, exchange: &Exchange, fill: &Fill) {
             .f_dec("qty", fill.qty)
             .f_dec("quoteQty", fill.quote)
             .f_dec("commission", fill.fee)
-            .f_text(
-                "commissionAsset",
-                &exchange.assets[listing.paid_asset(fill.side.opposite())],
-            )
+            .f_text("commissionAsset", &exchange.assets[listing.paid_asset(fill.side.opposite())])
             .f_int("time", fill.time.as_millis())
             .f_flag("isBuyer", fill.side == Side::Buy)
             .f_flag("isMaker", fill.maker)
@@ -185,7 +182,9 @@ pub fn report(exchange: &Exchange, report: &Report) -> String {
             j.key("B").arr(|j| {
                 for (asset, free, locked) in balances {
                     j.obj(|j| {
-                        j.f_text("a", &exchange.assets[*asset]).f_dec("f", *free).f_dec("l", *locked);
+                        j.f_text("a", &exchange.assets[*asset])
+                            .f_dec("f", *free)
+                            .f_dec("l", *locked);
                     });
                 }
             });
@@ -352,7 +351,11 @@ pub fn aggregate(prints: impl Iterator<Item = Print>) -> Vec<Aggregate> {
     let mut all: Vec<Aggregate> = Vec::new();
     for print in prints {
         match all.last_mut() {
-            Some(a) if a.last.taker == print.taker && a.last.price == print.price && print.taker > 0 => {
+            Some(a)
+                if a.last.taker == print.taker
+                    && a.last.price == print.price
+                    && print.taker > 0 =>
+            {
                 a.qty += print.qty;
                 a.last = print;
             }
