@@ -237,7 +237,12 @@ impl StreamHttp {
         self.call.as_ref().map_or(Wants::Time, |call| call.wire.wants())
     }
 
-    fn dial(&mut self, request: &HttpRequest, timeout: Duration, now: MonoNs) -> Result<Call, NetError> {
+    fn dial(
+        &mut self,
+        request: &HttpRequest,
+        timeout: Duration,
+        now: MonoNs,
+    ) -> Result<Call, NetError> {
         let url = HttpUrl::parse(&request.base_url)?;
         let bytes = request_bytes(&url, request)?;
         let mut wire = Wire::new(self.dialer.dial(url.endpoint(), now)?, REQUEST_BYTES_MAX);

@@ -585,13 +585,13 @@ impl Exchange {
     }
 
     /// A recording printed a trade: our resting orders fill by the rules of [`Recorded`].
-    pub fn recorded_trade(&mut self, symbol: usize, print: Print) {
+    pub fn recorded_trade(&mut self, symbol: usize, print: Print, utc: UtcNs) {
         let mut steps = Vec::new();
         if let Liquidity::Recorded(recorded) = &mut self.listings[symbol].liquidity {
             recorded.on_trade(print.price, print.qty, print.buyer_maker, &mut steps);
         }
         self.listings[symbol].remember(print);
-        self.settle_makers(symbol, &steps, print.time);
+        self.settle_makers(symbol, &steps, utc);
     }
 
     fn settle_makers(&mut self, symbol: usize, steps: &[Step], utc: UtcNs) {
@@ -694,6 +694,14 @@ impl Listing {
             Liquidity::Live(book) => book.take_diff(speed),
             Liquidity::Recorded(recorded) if speed == 1 => recorded.take_slow_diff(),
             Liquidity::Recorded(_) => None,
+        }
+    }
+
+    /// Whether a diff of `speed` has something to tell.
+    pub fn has_changes(&self, speed: usize) -> bool {
+        match &self.liquidity {
+            Liquidity::Live(book) => book.has_changes(speed),
+            Liquidity::Recorded(recorded) => speed == 1 && recorded.has_slow_changes(),
         }
     }
 

@@ -374,6 +374,11 @@ impl Book {
         (base, quote)
     }
 
+    /// Whether a diff of `speed` has something to tell.
+    pub fn has_changes(&self, speed: usize) -> bool {
+        !self.pending[speed].changes.is_empty()
+    }
+
     /// What changed since the last call of the same `speed` (0: 100 ms, 1: 1000 ms); `None` when nothing did.
     pub fn take_diff(&mut self, speed: usize) -> Option<Diff> {
         let mut changes = std::mem::take(&mut self.pending[speed].changes);

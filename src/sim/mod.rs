@@ -23,3 +23,19 @@ pub mod market;
 pub mod recording;
 // Keys and signatures, the verifying side.
 pub mod sign;
+// One request model for REST and WebSocket API: parameters, validation, weights.
+pub mod request;
+// What each request does.
+pub mod api;
+// How orders, reports and books look on the wire.
+pub mod wire;
+// Market stream subscriptions.
+pub mod streams;
+// Faults on demand.
+pub mod faults;
+// One WebSocket API connection: logon, subscriptions, envelopes.
+pub mod session;
+// `/sim`: the truth for tests, faults, moving the market.
+pub mod control;
+// ACTOR sim_venue.
+pub mod venue;

@@ -237,6 +237,11 @@ impl Recorded {
         self.mine.retain(|mine| mine.left > 0);
     }
 
+    /// Whether the next slow diff has something to tell.
+    pub fn has_slow_changes(&self) -> bool {
+        self.update_id != self.slow_sent
+    }
+
     /// What changed since the last call: the 1000 ms stream, which recordings do not bring.
     pub fn take_slow_diff(&mut self) -> Option<Diff> {
         if self.update_id == self.slow_sent {

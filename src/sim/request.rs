@@ -1,0 +1,668 @@
+//! One request model for REST and the WebSocket API: which calls there are, what they weigh, which parameters they
+//! take, who may make them. In: raw parameters. Out: typed parameters, or the venue's refusal.
+//!
+//! Invariant: a parameter that a call does not know is an error, as it is at the venue.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::clock::UtcNs;
+
+use super::json::parse_decimal;
+use super::refusal::{Answer, Refusal};
+use super::settings::AccountSettings;
+use super::sign::Verifier;
+
+/// `recvWindow` when none is sent, in microseconds.
+const RECV_WINDOW_DEFAULT_US: i64 = 5_000_000;
+
+/// Largest `recvWindow`, in microseconds.
+const RECV_WINDOW_MAX_US: i64 = 60_000_000;
+
+/// Timestamps from here on are microseconds, not milliseconds.
+const TIMESTAMP_US_FROM: i64 = 100_000_000_000_000;
+
+/// What a client may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are those of the venue's documentation")]
+pub enum Call {
+    Ping,
+    Time,
+    ExchangeInfo,
+    Depth,
+    Trades,
+    HistoricalTrades,
+    AggTrades,
+    PriceTicker,
+    BookTicker,
+    Account,
+    Place,
+    TestPlace,
+    QueryOrder,
+    Cancel,
+    OpenOrders,
+    CancelAll,
+    AllOrders,
+    MyTrades,
+    Commission,
+    OrderCount,
+    Logon,
+    SessionStatus,
+    Logout,
+    Subscribe,
+    SubscribeSignature,
+    Unsubscribe,
+    Subscriptions,
+}
+
+/// Who may make a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Anybody.
+    Open,
+    /// Who signs it, or whose session is logged on.
+    Signed,
+    /// Who signs it here and now.
+    SignedHere,
+    /// Whose session is logged on.
+    Session,
+}
+
+/// One call: where it is and what it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Which call.
+    pub call: Call,
+    /// HTTP method and path below `/api/v3/`; empty for none.
+    pub rest: (&'static str, &'static str),
+    /// Method of the WebSocket API; empty for none.
+    pub ws: &'static str,
+    /// Who may make it.
+    pub security: Security,
+    /// Parameters beyond those of the signature.
+    pub params: &'static [&'static str],
+}
+
+const PLACE: &[&str] = &[
+    "symbol",
+    "side",
+    "type",
+    "timeInForce",
+    "quantity",
+    "quoteOrderQty",
+    "price",
+    "newClientOrderId",
+    "strategyId",
+    "strategyType",
+    "stopPrice",
+    "trailingDelta",
+    "icebergQty",
+    "newOrderRespType",
+    "selfTradePreventionMode",
+    "pegPriceType",
+    "pegOffsetValue",
+    "pegOffsetType",
+];
+const TEST_PLACE: &[&str] = &[
+    "symbol",
+    "side",
+    "type",
+    "timeInForce",
+    "quantity",
+    "quoteOrderQty",
+    "price",
+    "newClientOrderId",
+    "strategyId",
+    "strategyType",
+    "stopPrice",
+    "trailingDelta",
+    "icebergQty",
+    "newOrderRespType",
+    "selfTradePreventionMode",
+    "pegPriceType",
+    "pegOffsetValue",
+    "pegOffsetType",
+    "computeCommissionRates",
+];
+const INFO: &[&str] = &["symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus"];
+const CANCEL: &[&str] =
+    &["symbol", "orderId", "origClientOrderId", "newClientOrderId", "cancelRestrictions"];
+const TICKER: &[&str] = &["symbol", "symbols", "symbolStatus"];
+const HISTORY: &[&str] = &["symbol", "orderId", "startTime", "endTime", "limit"];
+const MY_TRADES: &[&str] = &["symbol", "orderId", "startTime", "endTime", "fromId", "limit"];
+
+const fn spec(
+    call: Call,
+    rest: (&'static str, &'static str),
+    ws: &'static str,
+    security: Security,
+    params: &'static [&'static str],
+) -> Spec {
+    Spec { call, rest, ws, security, params }
+}
+
+/// Every call, once.
+pub const SPECS: &[Spec] = &[
+    spec(Call::Ping, ("GET", "ping"), "ping", Security::Open, &[]),
+    spec(Call::Time, ("GET", "time"), "time", Security::Open, &[]),
+    spec(Call::ExchangeInfo, ("GET", "exchangeInfo"), "exchangeInfo", Security::Open, INFO),
+    spec(
+        Call::Depth,
+        ("GET", "depth"),
+        "depth",
+        Security::Open,
+        &["symbol", "limit", "symbolStatus"],
+    ),
+    spec(Call::Trades, ("GET", "trades"), "trades.recent", Security::Open, &["symbol", "limit"]),
+    spec(
+        Call::HistoricalTrades,
+        ("GET", "historicalTrades"),
+        "trades.historical",
+        Security::Open,
+        &["symbol", "limit", "fromId"],
+    ),
+    spec(
+        Call::AggTrades,
+        ("GET", "aggTrades"),
+        "trades.aggregate",
+        Security::Open,
+        &["symbol", "limit", "fromId", "startTime", "endTime"],
+    ),
+    spec(Call::PriceTicker, ("GET", "ticker/price"), "ticker.price", Security::Open, TICKER),
+    spec(Call::BookTicker, ("GET", "ticker/bookTicker"), "ticker.book", Security::Open, TICKER),
+    spec(
+        Call::Account,
+        ("GET", "account"),
+        "account.status",
+        Security::Signed,
+        &["omitZeroBalances"],
+    ),
+    spec(Call::Place, ("POST", "order"), "order.place", Security::Signed, PLACE),
+    spec(Call::TestPlace, ("POST", "order/test"), "order.test", Security::Signed, TEST_PLACE),
+    spec(
+        Call::QueryOrder,
+        ("GET", "order"),
+        "order.status",
+        Security::Signed,
+        &["symbol", "orderId", "origClientOrderId"],
+    ),
+    spec(Call::Cancel, ("DELETE", "order"), "order.cancel", Security::Signed, CANCEL),
+    spec(
+        Call::OpenOrders,
+        ("GET", "openOrders"),
+        "openOrders.status",
+        Security::Signed,
+        &["symbol"],
+    ),
+    spec(
+        Call::CancelAll,
+        ("DELETE", "openOrders"),
+        "openOrders.cancelAll",
+        Security::Signed,
+        &["symbol"],
+    ),
+    spec(Call::AllOrders, ("GET", "allOrders"), "allOrders", Security::Signed, HISTORY),
+    spec(Call::MyTrades, ("GET", "myTrades"), "myTrades", Security::Signed, MY_TRADES),
+    spec(
+        Call::Commission,
+        ("GET", "account/commission"),
+        "account.commission",
+        Security::Signed,
+        &["symbol"],
+    ),
+    spec(
+        Call::OrderCount,
+        ("GET", "rateLimit/order"),
+        "account.rateLimits.orders",
+        Security::Signed,
+        &[],
+    ),
+    spec(Call::Logon, ("", ""), "session.logon", Security::SignedHere, &[]),
+    spec(Call::SessionStatus, ("", ""), "session.status", Security::Open, &[]),
+    spec(Call::Logout, ("", ""), "session.logout", Security::Open, &[]),
+    spec(Call::Subscribe, ("", ""), "userDataStream.subscribe", Security::Session, &[]),
+    spec(
+        Call::SubscribeSignature,
+        ("", ""),
+        "userDataStream.subscribe.signature",
+        Security::SignedHere,
+        &[],
+    ),
+    spec(
+        Call::Unsubscribe,
+        ("", ""),
+        "userDataStream.unsubscribe",
+        Security::Open,
+        &["subscriptionId"],
+    ),
+    spec(Call::Subscriptions, ("", ""), "session.subscriptions", Security::Open, &[]),
+];
+
+/// The call of a REST request; `path` is below `/api/v3/`.
+pub fn rest_spec(method: &str, path: &str) -> Option<&'static Spec> {
+    SPECS.iter().find(|spec| spec.rest == (method, path) && !path.is_empty())
+}
+
+/// The call of a WebSocket API method.
+pub fn ws_spec(method: &str) -> Option<&'static Spec> {
+    let method = method.strip_prefix("v3/").unwrap_or(method);
+    SPECS.iter().find(|spec| spec.ws == method)
+}
+
+/// What a request weighs, by the documentation's tables.
+pub fn weight(call: Call, params: &Params) -> u32 {
+    let one_symbol = params.get("symbol").is_some();
+    match call {
+        Call::Ping
+        | Call::Time
+        | Call::Place
+        | Call::TestPlace
+        | Call::Cancel
+        | Call::CancelAll => 1,
+        Call::ExchangeInfo | Call::Account | Call::AllOrders | Call::Commission => 20,
+        Call::Depth => match params.get("limit").and_then(|l| l.parse().ok()).unwrap_or(100) {
+            0..=100 => 5,
+            101..=500 => 25,
+            501..=1_000 => 50,
+            _ => 250,
+        },
+        Call::Trades | Call::HistoricalTrades => 25,
+        Call::AggTrades | Call::QueryOrder => 4,
+        Call::PriceTicker | Call::BookTicker => 2 + 2 * u32::from(!one_symbol),
+        Call::OpenOrders => {
+            if one_symbol {
+                6
+            } else {
+                80
+            }
+        }
+        Call::MyTrades => {
+            if params.get("orderId").is_some() {
+                5
+            } else {
+                20
+            }
+        }
+        Call::OrderCount => 40,
+        Call::Logon
+        | Call::SessionStatus
+        | Call::Logout
+        | Call::Subscribe
+        | Call::SubscribeSignature
+        | Call::Unsubscribe
+        | Call::Subscriptions => 2,
+    }
+}
+
+/// The parameters of a request, decoded.
+#[derive(Clone, Debug, Default)]
+pub struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// From a raw query string and a raw form body.
+    ///
+    /// # Errors
+    /// A parameter that comes twice.
+    pub fn from_form(query: &str, body: &str) -> Answer<Self> {
+        let mut params = Self::default();
+        for pair in query.split('&').chain(body.split('&')).filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            params.add(&decode(name), decode(value))?;
+        }
+        Ok(params)
+    }
+
+    /// From the `params` of a WebSocket API request: strings, numbers (as they were written), truth values, arrays.
+    ///
+    /// # Errors
+    /// A value that is none of these.
+    pub fn from_json(fields: &BTreeMap<String, Box<RawValue>>) -> Answer<Self> {
+        let mut params = Self::default();
+        for (name, raw) in fields {
+            let raw = raw.get();
+            let value = match raw.as_bytes().first() {
+                Some(b'"') => serde_json::from_str(raw).map_err(|_| malformed(name))?,
+                Some(b'n') => continue,
+                Some(b'{') => return Err(malformed(name)),
+                _ => raw.to_owned(),
+            };
+            params.add(name, value)?;
+        }
+        Ok(params)
+    }
+
+    fn add(&mut self, name: &str, value: String) -> Answer<()> {
+        if self.0.iter().any(|(known, _)| known == name) {
+            return Err(Refusal::new(-1101, "Duplicate values for a parameter detected."));
+        }
+        self.0.push((name.to_owned(), value));
+        Ok(())
+    }
+
+    /// What a WebSocket API signature covers: `name=value` of everything but the signature, sorted, joined by `&`.
+    pub fn sorted_payload(&self) -> String {
+        let mut pairs: Vec<&(String, String)> =
+            self.0.iter().filter(|(name, _)| name != "signature").collect();
+        pairs.sort();
+        let pairs: Vec<String> =
+            pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join("&")
+    }
+
+    /// Checks that `spec` knows every parameter.
+    ///
+    /// # Errors
+    /// `-1104` with the counts.
+    pub fn check_known(&self, spec: &Spec, ws: bool) -> Answer<()> {
+        let of_signature = |name: &str| {
+            spec.security != Security::Open
+                && matches!(name, "timestamp" | "recvWindow" | "signature")
+        };
+        let known = |name: &str| {
+            spec.params.contains(&name)
+                || of_signature(name)
+                || (ws && matches!(name, "apiKey" | "returnRateLimits" | "timestamp" | "signature"))
+        };
+        let read = self.0.iter().filter(|(name, _)| known(name)).count();
+        let sent = self.0.len();
+        if read == sent {
+            return Ok(());
+        }
+        let msg = format!(
+            "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'."
+        );
+        Err(Refusal::new(-1104, msg))
+    }
+
+    /// A parameter's text; `None` when it was not sent or is empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|v| !v.is_empty())
+    }
+
+    /// A mandatory parameter's text.
+    ///
+    /// # Errors
+    /// `-1102`.
+    pub fn need(&self, name: &str) -> Answer<&str> {
+        self.get(name).ok_or_else(|| Refusal::missing(name))
+    }
+
+    /// A positive decimal.
+    ///
+    /// # Errors
+    /// `-1100` for text that is none, `-1111` for too many digits, `-1013` for zero.
+    pub fn decimal(&self, name: &str) -> Answer<Option<i64>> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty()
+            || whole.len() > 20
+            || part.len() > 20
+            || !digits(whole)
+            || !digits(part)
+        {
+            return Err(Refusal::illegal(name, r"^([0-9]{1,20})(\.[0-9]{1,20})?$"));
+        }
+        match parse_decimal(text) {
+            Some(0) => Err(Refusal::new(-1013, format!("Invalid {name}."))),
+            Some(units) => Ok(Some(units)),
+            None if part.trim_end_matches('0').len() > 8 => {
+                Err(Refusal::new(-1111, format!("Parameter '{name}' has too much precision.")))
+            }
+            None => Err(Refusal::new(-1108, format!("Parameter '{name}' overflowed."))),
+        }
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// `-1100` for text that is none.
+    pub fn long(&self, name: &str) -> Answer<Option<u64>> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let digits = text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits {
+            return Err(Refusal::illegal(name, "^[0-9]{1,20}$"));
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|_| Refusal::new(-1108, format!("Parameter '{name}' overflowed.")))
+    }
+
+    /// A truth value; false when it was not sent.
+    ///
+    /// # Errors
+    /// `-1102` for anything but `true` and `false`.
+    pub fn flag(&self, name: &str, default: bool) -> Answer<bool> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            Some(_) => Err(malformed(name)),
+        }
+    }
+
+    /// How many items of a list are wanted.
+    ///
+    /// # Errors
+    /// `-1100` for text that is no number.
+    pub fn limit(&self, default: usize, max: usize) -> Answer<usize> {
+        let limit = self.long("limit")?.map_or(default, |l| usize::try_from(l).unwrap_or(max));
+        if limit == 0 {
+            return Err(malformed("limit"));
+        }
+        Ok(limit.min(max))
+    }
+
+    /// A client order id.
+    ///
+    /// # Errors
+    /// `-1100` when it is not one.
+    pub fn client_id(&self, name: &str) -> Answer<Option<String>> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"-_:/.".contains(&b);
+        if text.len() > 36 || !text.bytes().all(legal) {
+            return Err(Refusal::illegal(name, "^[a-zA-Z0-9-_:/.]{1,36}$"));
+        }
+        Ok(Some(text.to_owned()))
+    }
+}
+
+fn malformed(name: &str) -> Refusal {
+    Refusal::missing(name)
+}
+
+/// Percent-decodes; `+` stays, because base64 signatures come with it.
+fn decode(text: &str) -> String {
+    if !text.contains('%') {
+        return text.to_owned();
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = |i: usize| bytes.get(i).and_then(|b| char::from(*b).to_digit(16));
+        match (bytes[at], hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                at += 3;
+            }
+            (byte, _, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// What a REST signature covers: the raw query and the raw body, one after the other, without the signature itself.
+pub fn rest_payload(query: &str, body: &str) -> String {
+    let without = |text: &str| {
+        let kept: Vec<&str> =
+            text.split('&').filter(|pair| !pair.starts_with("signature=")).collect();
+        kept.join("&")
+    };
+    without(query) + &without(body)
+}
+
+/// The accounts' keys.
+#[derive(Debug)]
+pub struct Keys(Vec<(String, Verifier)>);
+
+impl Keys {
+    /// The keys of all accounts, by their index.
+    ///
+    /// # Errors
+    /// When an Ed25519 public key is not one.
+    pub fn new(accounts: &[AccountSettings]) -> Result<Self, String> {
+        let key = |account: &AccountSettings| {
+            Ok((account.api_key.clone(), Verifier::new(&account.secret)?))
+        };
+        accounts.iter().map(key).collect::<Result<_, String>>().map(Self)
+    }
+
+    /// Whose key it is.
+    ///
+    /// # Errors
+    /// `-2014` without a key, `-2015` for one that nobody has.
+    pub fn account(&self, api_key: Option<&str>) -> Answer<usize> {
+        let api_key = api_key
+            .filter(|key| !key.is_empty())
+            .ok_or_else(|| Refusal::unauthorized(-2014, "API-key format invalid."))?;
+        self.0.iter().position(|(known, _)| known == api_key).ok_or_else(|| {
+            Refusal::unauthorized(-2015, "Invalid API-key, IP, or permissions for action.")
+        })
+    }
+
+    /// Whether an account's key may log a session on.
+    pub fn may_log_on(&self, account: usize) -> bool {
+        self.0.get(account).is_some_and(|(_, key)| key.is_ed25519())
+    }
+
+    /// Checks timestamp and, unless the session is logged on, the signature.
+    ///
+    /// # Errors
+    /// `-1102`, `-1021` or `-1022`.
+    pub fn check(
+        &self,
+        account: usize,
+        params: &Params,
+        payload: Option<&str>,
+        utc: UtcNs,
+    ) -> Answer<()> {
+        let timestamp = params.need("timestamp")?;
+        let timestamp = match params.long("timestamp")? {
+            Some(t) => i64::try_from(t).map_err(|_| Refusal::missing("timestamp"))?,
+            None => return Err(Refusal::illegal("timestamp", timestamp)),
+        };
+        let signature = match payload {
+            Some(_) => Some(params.need("signature")?),
+            None => None,
+        };
+        check_time(timestamp, params, utc)?;
+        let verified = match (payload, signature, self.0.get(account)) {
+            (None, _, _) => true,
+            (Some(payload), Some(signature), Some((_, key))) => {
+                key.verify(payload.as_bytes(), signature)
+            }
+            _ => false,
+        };
+        if verified {
+            return Ok(());
+        }
+        Err(Refusal::new(-1022, "Signature for this request is not valid."))
+    }
+}
+
+fn check_time(timestamp: i64, params: &Params, utc: UtcNs) -> Answer<()> {
+    let us =
+        if timestamp >= TIMESTAMP_US_FROM { timestamp } else { timestamp.saturating_mul(1_000) };
+    // The window is a number of milliseconds with up to three decimals: parsed as units of 10^-8, so 1 us = 10^5.
+    let window = match params.get("recvWindow") {
+        None => RECV_WINDOW_DEFAULT_US,
+        Some(text) => parse_decimal(text).ok_or_else(|| malformed("recvWindow"))? / 100_000,
+    };
+    if window > RECV_WINDOW_MAX_US {
+        return Err(Refusal::new(-1131, "recvWindow must be less than 60000"));
+    }
+    let now = utc.as_micros();
+    if us >= now.saturating_add(1_000_000) {
+        let msg = "Timestamp for this request was 1000ms ahead of the server's time.";
+        return Err(Refusal::new(-1021, msg));
+    }
+    if now.saturating_sub(us) > window {
+        let msg = "Timestamp for this request is outside of the recvWindow.";
+        return Err(Refusal::new(-1021, msg));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn time(timestamp: i64, recv: &str, now_ms: i64, expect: Option<i32>) {
+        let query = if recv.is_empty() { String::new() } else { format!("recvWindow={recv}") };
+        let params = Params::from_form(&query, "").expect("no duplicates");
+        let got = check_time(timestamp, &params, UtcNs::from_millis(now_ms)).err().map(|e| e.code);
+        assert_eq!(got, expect, "{timestamp} {recv}");
+    }
+
+    #[test]
+    fn timestamps() {
+        let now = 1_700_000_000_000;
+        time(now, "", now, None);
+        time(now * 1_000, "", now, None);
+        time(now - 5_000, "", now, None);
+        time(now - 5_001, "", now, Some(-1021));
+        time(now - 6_000, "60000", now, None);
+        time(now + 999, "", now, None);
+        time(now + 1_000, "60000", now, Some(-1021));
+        time(now - 50, "1", now, Some(-1021));
+        time(now, "60001", now, Some(-1131));
+        time(now - 1, "0.5", now, Some(-1021));
+    }
+
+    #[test]
+    fn payloads_leave_the_signature_out() {
+        assert_eq!(rest_payload("a=1&signature=x", "b=2"), "a=1b=2");
+        assert_eq!(rest_payload("", "b=%20&signature=x"), "b=%20");
+        let params = Params::from_form("b=2&signature=x&a=1", "").expect("no duplicates");
+        assert_eq!(params.sorted_payload(), "a=1&b=2");
+    }
+
+    #[track_caller]
+    fn quantity(text: &str, expect: Result<Option<i64>, i32>) {
+        let params = Params::from_form(&format!("quantity={text}"), "").expect("no duplicates");
+        assert_eq!(params.decimal("quantity").map_err(|e| e.code), expect, "{text}");
+    }
+
+    #[test]
+    fn decimals() {
+        quantity("1.5", Ok(Some(150_000_000)));
+        quantity("", Ok(None));
+        quantity("0", Err(-1013));
+        quantity("-1", Err(-1100));
+        quantity("1e-3x", Err(-1100));
+        quantity("0.000000001", Err(-1111));
+        quantity("99999999999999999999", Err(-1108));
+        quantity("%31", Ok(Some(100_000_000)));
+    }
+
+    #[test]
+    fn every_call_is_found_by_its_names() {
+        for spec in SPECS {
+            if !spec.rest.1.is_empty() {
+                assert_eq!(rest_spec(spec.rest.0, spec.rest.1).map(|s| s.call), Some(spec.call));
+            }
+            assert_eq!(ws_spec(spec.ws).map(|s| s.call), Some(spec.call));
+        }
+        assert!(rest_spec("GET", "nosuch").is_none() && rest_spec("GET", "").is_none());
+    }
+}

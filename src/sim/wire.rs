@@ -1,0 +1,508 @@
+//! How orders, reports, books and rules look on the wire. In: the exchange's types. Out: JSON text with the fields,
+//! and in the order, of the venue's documentation.
+
+use crate::clock::UtcNs;
+
+use super::exchange::{Exchange, Exec, Listing, PRICE_MAX, Print, QTY_MAX, Report};
+use super::json::Json;
+use super::matching::{Diff, Top};
+use super::order::{Fill, Kind, Order, Side, Status, Verbosity};
+use super::refusal::Refusal;
+
+/// Request weight per minute.
+pub const WEIGHT_LIMIT: u32 = 6_000;
+
+/// Orders per ten seconds, as told; not enforced yet.
+pub const ORDERS_10S_LIMIT: u32 = 100;
+
+/// Orders per day, as told; not enforced yet.
+pub const ORDERS_DAY_LIMIT: u32 = 200_000;
+
+/// An error body.
+pub fn error(refusal: &Refusal) -> String {
+    Json::object(|j| {
+        j.f_int("code", refusal.code).f_text("msg", &refusal.msg);
+    })
+}
+
+/// Writes the fields that every full description of an order has from `price` to `side`.
+fn order_fields(j: &mut Json, order: &Order) {
+    j.f_dec("price", order.asked.price)
+        .f_dec("origQty", order.qty)
+        .f_dec("executedQty", order.executed)
+        .f_dec("origQuoteOrderQty", order.asked.quote_qty)
+        .f_dec("cummulativeQuoteQty", order.quote_executed)
+        .f_text("status", order.status.label())
+        .f_text("timeInForce", order.asked.tif.label())
+        .f_text("type", order.asked.kind.label())
+        .f_text("side", order.asked.side.label());
+}
+
+fn conditional_fields(j: &mut Json, order: &Order) {
+    if let Some(id) = order.prevented_match {
+        j.f_int("preventedMatchId", id).f_dec("preventedQuantity", order.prevented);
+    }
+    if let Some(id) = order.asked.strategy_id {
+        j.f_int("strategyId", id);
+    }
+    if let Some(kind) = order.asked.strategy_type {
+        j.f_int("strategyType", kind);
+    }
+    if let Some(reason) = order.expiry {
+        j.f_text("expiryReason", reason);
+    }
+}
+
+/// The answer to a placed order.
+pub fn placed(
+    exchange: &Exchange,
+    order: &Order,
+    fills: &[Fill],
+    verbosity: Option<Verbosity>,
+) -> String {
+    let default =
+        if order.asked.kind == Kind::LimitMaker { Verbosity::Ack } else { Verbosity::Full };
+    let verbosity = verbosity.unwrap_or(default);
+    let listing = &exchange.listings[order.asked.symbol];
+    Json::object(|j| {
+        j.f_text("symbol", &listing.rules.symbol)
+            .f_int("orderId", order.id)
+            .f_int("orderListId", -1)
+            .f_text("clientOrderId", &order.client_id)
+            .f_int("transactTime", order.time.as_millis());
+        if verbosity == Verbosity::Ack {
+            return;
+        }
+        order_fields(j, order);
+        j.f_int("workingTime", order.time.as_millis());
+        if verbosity == Verbosity::Full {
+            let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
+            j.key("fills").arr(|j| {
+                for fill in fills {
+                    j.obj(|j| {
+                        j.f_dec("price", fill.price)
+                            .f_dec("qty", fill.qty)
+                            .f_dec("commission", fill.fee)
+                            .f_text("commissionAsset", asset)
+                            .f_int("tradeId", fill.trade_id);
+                    });
+                }
+            });
+        }
+        j.f_text("selfTradePreventionMode", order.asked.stp.label());
+        conditional_fields(j, order);
+    })
+}
+
+/// The answer to a cancel.
+pub fn canceled(j: &mut Json, listing: &Listing, order: &Order, cancel_id: &str) {
+    j.obj(|j| {
+        j.f_text("symbol", &listing.rules.symbol)
+            .f_text("origClientOrderId", &order.client_id)
+            .f_int("orderId", order.id)
+            .f_int("orderListId", -1)
+            .f_text("clientOrderId", cancel_id)
+            .f_int("transactTime", order.update_time.as_millis());
+        order_fields(j, order);
+        j.f_text("selfTradePreventionMode", order.asked.stp.label());
+        conditional_fields(j, order);
+    });
+}
+
+/// An order as queries show it.
+pub fn order(j: &mut Json, listing: &Listing, order: &Order) {
+    j.obj(|j| {
+        j.f_text("symbol", &listing.rules.symbol)
+            .f_int("orderId", order.id)
+            .f_int("orderListId", -1)
+            .f_text("clientOrderId", &order.client_id)
+            .f_dec("price", order.asked.price)
+            .f_dec("origQty", order.qty)
+            .f_dec("executedQty", order.executed)
+            .f_dec("cummulativeQuoteQty", order.quote_executed)
+            .f_text("status", order.status.label())
+            .f_text("timeInForce", order.asked.tif.label())
+            .f_text("type", order.asked.kind.label())
+            .f_text("side", order.asked.side.label())
+            .f_dec("stopPrice", 0)
+            .f_dec("icebergQty", 0)
+            .f_int("time", order.time.as_millis())
+            .f_int("updateTime", order.update_time.as_millis())
+            .f_flag("isWorking", true)
+            .f_int("workingTime", order.time.as_millis())
+            .f_dec("origQuoteOrderQty", order.asked.quote_qty)
+            .f_text("selfTradePreventionMode", order.asked.stp.label());
+        conditional_fields(j, order);
+    });
+}
+
+/// A trade of an account.
+pub fn my_trade(j: &mut Json, exchange: &Exchange, fill: &Fill) {
+    let listing = &exchange.listings[fill.symbol];
+    j.obj(|j| {
+        j.f_text("symbol", &listing.rules.symbol)
+            .f_int("id", fill.trade_id)
+            .f_int("orderId", fill.order_id)
+            .f_int("orderListId", -1)
+            .f_dec("price", fill.price)
+            .f_dec("qty", fill.qty)
+            .f_dec("quoteQty", fill.quote)
+            .f_dec("commission", fill.fee)
+            .f_text("commissionAsset", &exchange.assets[listing.paid_asset(fill.side.opposite())])
+            .f_int("time", fill.time.as_millis())
+            .f_flag("isBuyer", fill.side == Side::Buy)
+            .f_flag("isMaker", fill.maker)
+            .f_flag("isBestMatch", true);
+    });
+}
+
+/// A public trade.
+pub fn trade(j: &mut Json, print: &Print) {
+    j.obj(|j| {
+        j.f_int("id", print.id)
+            .f_dec("price", print.price)
+            .f_dec("qty", print.qty)
+            .f_dec("quoteQty", super::order::notional(print.price, print.qty))
+            .f_int("time", print.time.as_millis())
+            .f_flag("isBuyerMaker", print.buyer_maker)
+            .f_flag("isBestMatch", true);
+    });
+}
+
+/// An event of the account stream: `executionReport` or `outboundAccountPosition`.
+pub fn report(exchange: &Exchange, report: &Report) -> String {
+    match report {
+        Report::Execution { order, exec, cancel_id, exec_id, utc } => {
+            execution(exchange, order, exec, cancel_id.as_deref(), *exec_id, *utc)
+        }
+        Report::Position { balances, utc, .. } => Json::object(|j| {
+            j.f_text("e", "outboundAccountPosition")
+                .f_int("E", utc.as_millis())
+                .f_int("u", utc.as_millis());
+            j.key("B").arr(|j| {
+                for (asset, free, locked) in balances {
+                    j.obj(|j| {
+                        j.f_text("a", &exchange.assets[*asset])
+                            .f_dec("f", *free)
+                            .f_dec("l", *locked);
+                    });
+                }
+            });
+        }),
+    }
+}
+
+fn execution(
+    exchange: &Exchange,
+    order: &Order,
+    exec: &Exec,
+    cancel_id: Option<&str>,
+    exec_id: u64,
+    utc: UtcNs,
+) -> String {
+    let listing = &exchange.listings[order.asked.symbol];
+    let (kind, status) = match exec {
+        Exec::New => ("NEW", Status::New),
+        Exec::Trade { .. } => ("TRADE", order.status),
+        Exec::Canceled => ("CANCELED", order.status),
+        Exec::Expired => ("EXPIRED", order.status),
+        Exec::Prevented { .. } => ("TRADE_PREVENTION", order.status),
+    };
+    let (qty, price, quote, fee, trade_id, maker) = match *exec {
+        Exec::Trade { trade_id, price, qty, quote, fee, maker } => {
+            (qty, price, quote, fee, i64::try_from(trade_id).unwrap_or(i64::MAX), maker)
+        }
+        _ => (0, 0, 0, 0, -1, false),
+    };
+    let (id, original) = match cancel_id {
+        Some(id) => (id, order.client_id.as_str()),
+        None => (order.client_id.as_str(), ""),
+    };
+    Json::object(|j| {
+        j.f_text("e", "executionReport")
+            .f_int("E", utc.as_millis())
+            .f_text("s", &listing.rules.symbol)
+            .f_text("c", id)
+            .f_text("S", order.asked.side.label())
+            .f_text("o", order.asked.kind.label())
+            .f_text("f", order.asked.tif.label())
+            .f_dec("q", order.qty)
+            .f_dec("p", order.asked.price)
+            .f_dec("P", 0)
+            .f_dec("F", 0)
+            .f_int("g", -1)
+            .f_text("C", original)
+            .f_text("x", kind)
+            .f_text("X", status.label())
+            .f_text("r", "NONE")
+            .f_int("i", order.id)
+            .f_dec("l", qty)
+            .f_dec("z", order.executed)
+            .f_dec("L", price);
+        if trade_id >= 0 {
+            let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
+            j.f_dec("n", fee).f_text("N", asset);
+        } else {
+            j.f_text("n", "0").f_raw("N", "null");
+        }
+        j.f_int("T", utc.as_millis()).f_int("t", trade_id);
+        if let Some(id) = order.prevented_match {
+            j.f_int("v", id);
+        }
+        j.f_int("I", exec_id)
+            .f_flag("w", status.is_open())
+            .f_flag("m", maker)
+            .f_flag("M", trade_id >= 0)
+            .f_int("O", order.time.as_millis())
+            .f_dec("Z", order.quote_executed)
+            .f_dec("Y", quote)
+            .f_dec("Q", order.asked.quote_qty)
+            .f_int("W", order.time.as_millis())
+            .f_text("V", order.asked.stp.label());
+        execution_conditionals(j, order, exec, &listing.rules.symbol);
+    })
+}
+
+fn execution_conditionals(j: &mut Json, order: &Order, exec: &Exec, symbol: &str) {
+    if let Some(id) = order.asked.strategy_id {
+        j.f_int("j", id);
+    }
+    if let Some(kind) = order.asked.strategy_type {
+        j.f_int("J", kind);
+    }
+    if let Exec::Prevented { qty, counter } = exec {
+        j.f_dec("A", order.prevented)
+            .f_dec("B", *qty)
+            .f_int("u", -1)
+            .f_int("U", *counter)
+            .f_text("Cs", symbol);
+    }
+    if let Some(reason) = order.expiry {
+        j.f_text("eR", reason);
+    }
+}
+
+/// A book snapshot with at most `limit` levels per side.
+pub fn depth(listing: &Listing, limit: usize) -> String {
+    Json::object(|j| {
+        j.f_int("lastUpdateId", listing.update_id());
+        for (name, side) in [("bids", Side::Buy), ("asks", Side::Sell)] {
+            j.key(name);
+            levels(j, listing.levels(side).take(limit));
+        }
+    })
+}
+
+fn levels(j: &mut Json, levels: impl Iterator<Item = (i64, i64)>) {
+    j.arr(|j| {
+        for (price, qty) in levels {
+            j.arr(|j| {
+                j.dec(price).dec(qty);
+            });
+        }
+    });
+}
+
+/// A `depthUpdate` event.
+pub fn depth_update(symbol: &str, diff: &Diff, event_time: i64) -> String {
+    Json::object(|j| {
+        j.f_text("e", "depthUpdate")
+            .f_int("E", event_time)
+            .f_text("s", symbol)
+            .f_int("U", diff.first)
+            .f_int("u", diff.last);
+        j.key("b");
+        levels(j, diff.bids.iter().copied());
+        j.key("a");
+        levels(j, diff.asks.iter().copied());
+    })
+}
+
+/// A `trade` event.
+pub fn trade_event(symbol: &str, print: &Print, event_time: i64, time: i64) -> String {
+    Json::object(|j| {
+        j.f_text("e", "trade")
+            .f_int("E", event_time)
+            .f_text("s", symbol)
+            .f_int("t", print.id)
+            .f_dec("p", print.price)
+            .f_dec("q", print.qty)
+            .f_int("T", time)
+            .f_flag("m", print.buyer_maker)
+            .f_flag("M", true);
+    })
+}
+
+/// Trades of one arriving order at one price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// The aggregate's id.
+    pub id: u64,
+    /// First trade.
+    pub first: u64,
+    /// Last trade, with the price, side and time of all.
+    pub last: Print,
+    /// Quantity of all.
+    pub qty: i64,
+}
+
+/// Groups prints, oldest first, into aggregates with ids equal to their first trade's id.
+pub fn aggregate(prints: impl Iterator<Item = Print>) -> Vec<Aggregate> {
+    let mut all: Vec<Aggregate> = Vec::new();
+    for print in prints {
+        match all.last_mut() {
+            Some(a)
+                if a.last.taker == print.taker
+                    && a.last.price == print.price
+                    && print.taker > 0 =>
+            {
+                a.qty += print.qty;
+                a.last = print;
+            }
+            _ => all.push(Aggregate { id: print.id, first: print.id, last: print, qty: print.qty }),
+        }
+    }
+    all
+}
+
+/// The fields of an aggregate trade after `e`, `E` and `s`.
+pub fn aggregate_fields(j: &mut Json, aggregate: &Aggregate, time: i64) {
+    j.f_int("a", aggregate.id)
+        .f_dec("p", aggregate.last.price)
+        .f_dec("q", aggregate.qty)
+        .f_int("f", aggregate.first)
+        .f_int("l", aggregate.last.id)
+        .f_int("T", time)
+        .f_flag("m", aggregate.last.buyer_maker)
+        .f_flag("M", true);
+}
+
+/// A `bookTicker` event.
+pub fn touch_event(symbol: &str, update_id: u64, top: &Top) -> String {
+    let (bid, ask) = (top.bid.unwrap_or_default(), top.ask.unwrap_or_default());
+    Json::object(|j| {
+        j.f_int("u", update_id)
+            .f_text("s", symbol)
+            .f_dec("b", bid.0)
+            .f_dec("B", bid.1)
+            .f_dec("a", ask.0)
+            .f_dec("A", ask.1);
+    })
+}
+
+/// One item of `ticker/bookTicker`.
+pub fn touch(j: &mut Json, listing: &Listing) {
+    let top = listing.top();
+    let (bid, ask) = (top.bid.unwrap_or_default(), top.ask.unwrap_or_default());
+    j.obj(|j| {
+        j.f_text("symbol", &listing.rules.symbol)
+            .f_dec("bidPrice", bid.0)
+            .f_dec("bidQty", bid.1)
+            .f_dec("askPrice", ask.0)
+            .f_dec("askQty", ask.1);
+    });
+}
+
+/// The limits of the venue, with `count` where it is known: weight, orders per ten seconds, orders per day.
+pub fn rate_limits(j: &mut Json, counts: Option<(u32, Option<(u32, u32)>)>) {
+    let mut each = |kind: &str, interval: &str, num: u32, limit: u32, count: Option<u32>| {
+        j.obj(|j| {
+            j.f_text("rateLimitType", kind)
+                .f_text("interval", interval)
+                .f_int("intervalNum", num)
+                .f_int("limit", limit);
+            if let Some(count) = count {
+                j.f_int("count", count);
+            }
+        });
+    };
+    let Some((weight, orders)) = counts else {
+        each("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMIT, None);
+        each("ORDERS", "SECOND", 10, ORDERS_10S_LIMIT, None);
+        each("ORDERS", "DAY", 1, ORDERS_DAY_LIMIT, None);
+        return;
+    };
+    if let Some((ten_seconds, day)) = orders {
+        each("ORDERS", "SECOND", 10, ORDERS_10S_LIMIT, Some(ten_seconds));
+        each("ORDERS", "DAY", 1, ORDERS_DAY_LIMIT, Some(day));
+    }
+    each("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMIT, Some(weight));
+}
+
+/// The answer to `exchangeInfo` about `listings`.
+pub fn exchange_info(listings: &[&Listing], permission_sets: bool, utc: UtcNs) -> String {
+    Json::object(|j| {
+        j.f_text("timezone", "UTC").f_int("serverTime", utc.as_millis());
+        j.key("rateLimits").arr(|j| rate_limits(j, None));
+        j.f_raw("exchangeFilters", "[]");
+        j.key("symbols").arr(|j| {
+            for listing in listings {
+                j.obj(|j| symbol_info(j, listing, permission_sets));
+            }
+        });
+    })
+}
+
+fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
+    let rules = &listing.rules;
+    j.f_text("symbol", &rules.symbol)
+        .f_text("status", "TRADING")
+        .f_text("baseAsset", &rules.base)
+        .f_int("baseAssetPrecision", 8)
+        .f_text("quoteAsset", &rules.quote)
+        .f_int("quotePrecision", 8)
+        .f_int("quoteAssetPrecision", 8)
+        .f_int("baseCommissionPrecision", 8)
+        .f_int("quoteCommissionPrecision", 8)
+        .f_raw("orderTypes", r#"["LIMIT","LIMIT_MAKER","MARKET"]"#);
+    for (name, value) in [
+        ("icebergAllowed", false),
+        ("ocoAllowed", false),
+        ("otoAllowed", false),
+        ("opoAllowed", false),
+        ("quoteOrderQtyMarketAllowed", true),
+        ("allowTrailingStop", false),
+        ("cancelReplaceAllowed", false),
+        ("amendAllowed", false),
+        ("pegInstructionsAllowed", false),
+        ("isSpotTradingAllowed", true),
+        ("isMarginTradingAllowed", false),
+    ] {
+        j.f_flag(name, value);
+    }
+    j.key("filters").arr(|j| filters(j, listing));
+    j.f_raw("permissions", "[]");
+    j.f_raw("permissionSets", if permission_sets { r#"[["SPOT"]]"# } else { "[]" });
+    j.f_text("defaultSelfTradePreventionMode", "EXPIRE_MAKER").f_raw(
+        "allowedSelfTradePreventionModes",
+        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH"]"#,
+    );
+}
+
+fn filters(j: &mut Json, listing: &Listing) {
+    let rules = &listing.rules;
+    j.obj(|j| {
+        j.f_text("filterType", "PRICE_FILTER")
+            .f_dec("minPrice", rules.tick)
+            .f_dec("maxPrice", PRICE_MAX)
+            .f_dec("tickSize", rules.tick);
+    });
+    j.obj(|j| {
+        j.f_text("filterType", "LOT_SIZE")
+            .f_dec("minQty", rules.lot)
+            .f_dec("maxQty", QTY_MAX)
+            .f_dec("stepSize", rules.lot);
+    });
+    j.obj(|j| {
+        j.f_text("filterType", "NOTIONAL")
+            .f_dec("minNotional", rules.min_notional)
+            .f_flag("applyMinToMarket", true)
+            .f_text("maxNotional", "9000000.00000000")
+            .f_flag("applyMaxToMarket", false)
+            .f_int("avgPriceMins", 0);
+    });
+    j.obj(|j| {
+        j.f_text("filterType", "MAX_NUM_ORDERS")
+            .f_int("maxNumOrders", super::exchange::OPEN_ORDERS_MAX);
+    });
+}
