@@ -17,3 +17,7 @@ pub mod ops;
 pub mod sim;
 // The file as typed, and the settings as meant.
 pub mod config;
+// The wiring table: which actor, which thread, which mailbox.
+pub mod topology;
+// One file per subcommand.
+pub mod cli;

@@ -113,7 +113,7 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
     };
     let engine = Engine::wire(&config, parts)?;
     announce(&config, &state, &addresses);
-    let outcome = engine.system.run(clock.clone(), signals, args.duration).map_err(Failure::system)?;
+    let outcome = engine.system.run(Some(signals), args.duration);
     let code = report(args, &state, &engine.sources, &outcome);
     log::info!(target: "engine", "event=engine.exit code={code}");
     logger.flush_within(FLUSH_LIMIT);

@@ -43,7 +43,7 @@ fn try_run(args: &VenueArgs, signals: &Signals, clock: &Clock) -> Result<u8, (Ex
         let kept = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let acceptor = kept.map_or_else(|| SystemAcceptor::bind(address), Ok);
         let acceptor: Box<dyn Acceptor> = Box::new(acceptor.map_err(|e| Fault::fatal(e.to_string()))?);
-        let venue = Venue::new(settings.clone(), acceptor).map_err(|e| Fault::Config(e.to_string().into()))?;
+        let venue = Venue::new(&settings, acceptor).map_err(|e| Fault::Config(e.into()))?;
         Ok(Box::new(venue) as Box<dyn crate::runtime::actor::Actor>)
     };
     builder.child(id, ChildSpec::new(start));
@@ -52,7 +52,7 @@ fn try_run(args: &VenueArgs, signals: &Signals, clock: &Clock) -> Result<u8, (Ex
         (ExitCode::Configuration, lines.join("; "))
     })?;
     log::info!(target: "venue", "event=venue.listening addr={address} state=http://{address}/sim/state");
-    let outcome = ready.run(clock.clone(), signals, args.duration).map_err(|e| system(&e))?;
+    let outcome = ready.run(Some(signals), args.duration);
     logger.flush_within(FLUSH_LIMIT);
     Ok(u8::try_from(outcome.exit_code).unwrap_or(u8::MAX))
 }

@@ -24,3 +24,5 @@ pub mod server;
 pub mod report;
 // Log lines, without ever waiting for whoever reads them.
 pub mod logger;
+// Changes of state, told to the log.
+pub mod watch;

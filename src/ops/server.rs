@@ -175,7 +175,7 @@ impl Actor for OpsServer {
             self.on_event(event, cx.now);
             answered = true;
         }
-        self.server.flush(cx.now);
+        self.server.flush();
         Ok(Work::when(wrote || answered))
     }
 

@@ -1,7 +1,7 @@
 //! What the ops page and the final report look at: shared by all generations of the ops actor and whoever writes the
 //! report. Reading is the only thing one can do with it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
@@ -119,8 +119,8 @@ pub struct StatusSources {
     pub started: MonoNs,
     /// Every actor, by id.
     pub health: HealthTable,
-    /// The idle strategy of every actor, by id; missing ones are shown empty.
-    pub idle: Vec<String>,
+    /// The idle strategy of every actor, by id; known once the threads are planned.
+    idle: OnceLock<Vec<String>>,
     /// Every mailbox.
     pub edges: Arc<[Arc<dyn Edge>]>,
     /// What is traded.
@@ -152,7 +152,7 @@ impl StatusSources {
             mode: mode.to_owned(),
             started,
             health,
-            idle: Vec::new(),
+            idle: OnceLock::new(),
             edges: Arc::new([]),
             instruments,
             feeds: Vec::new(),
@@ -164,5 +164,15 @@ impl StatusSources {
             events: Box::new(Vec::new),
             rate_limits: Box::new(Vec::new),
         }
+    }
+
+    /// Tells the idle strategy of every actor, by id. The first telling counts.
+    pub fn set_idle(&self, labels: Vec<String>) {
+        let _ = self.idle.set(labels);
+    }
+
+    /// The idle strategy of an actor; empty before it is known.
+    pub fn idle_of(&self, index: usize) -> &str {
+        self.idle.get().and_then(|labels| labels.get(index)).map_or("", String::as_str)
     }
 }

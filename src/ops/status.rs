@@ -371,7 +371,7 @@ impl StatusBuilder {
             .iter()
             .enumerate()
             .map(|(index, cell)| {
-                let idle = sources.idle.get(index).cloned().unwrap_or_default();
+                let idle = sources.idle_of(index).to_owned();
                 rows::actor(cell, idle, ms(self.beats.age(index)), self.beats.stalled(index))
             })
             .collect();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::UtcNs;
+use crate::clock::{MonoNs, UtcNs};
 use crate::config::{Config, Mode};
 use crate::ops::sources::StatusSources;
 use crate::runtime::child::SpecError;
@@ -30,6 +30,7 @@ pub mod world;
 // Edges and children, one function per kind of actor.
 mod wiring;
 
+pub(crate) use self::wiring::limits_of;
 pub use self::world::World;
 
 /// The drain phases, in order (design, section 5): the order sender settles while its session still lives.
@@ -64,6 +65,8 @@ pub struct Parts {
     pub faults: Vec<FaultSpec>,
     /// When the process started: part of every client order id.
     pub boot: UtcNs,
+    /// The same moment on the monotonic clock.
+    pub started: MonoNs,
 }
 
 /// The engine, wired and not yet running.

@@ -1,18 +1,23 @@
 //! Edges and children, one function per kind of actor, in the order in which bytes pass through them.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, Sync, VenueConfig};
+use crate::net::HttpRequest;
 use crate::net::url::WsUrl;
 use crate::ops::server::{OpsServer, OpsSettings};
 use crate::ops::sources::{EngineState, EventLine, Stage, StatusSources, TradingGate, Watched};
 use crate::ops::watch::{Watch, WatchSettings};
 use crate::runtime::actor::{Actor, ActorId, Cx, Fault};
 use crate::runtime::child::ChildSpec;
+use crate::runtime::events::SupervisorEvent;
 use crate::runtime::fault::FaultSpec;
 use crate::runtime::health::{ActorState, Cell, HealthTable};
 use crate::runtime::idle::IdleStrategy;
 use crate::runtime::mailbox::{EdgeSpec, Latest, Mailbox, OnRestart, Overflow};
+use crate::runtime::placement::Plan;
 use crate::runtime::system::SystemBuilder;
 use crate::runtime::view::View;
 use crate::sim::venue::Venue;
@@ -24,17 +29,19 @@ use crate::trading::domain::{
 };
 use crate::trading::feed::reader::{FeedPorts, FeedReader, FeedSettings};
 use crate::trading::feed::rest::{RestPorts, RestSettings, RestWorker};
+use crate::trading::journal::segment::{Recovery, recover};
 use crate::trading::journal::writer::{JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy};
 use crate::trading::limits;
+use crate::trading::order::emergency::cancel_everything;
 use crate::trading::order::sender::OrderSender;
 use crate::trading::order::settings::{Durability, OrderPorts, OrderSettings, StrategyPort};
-use crate::trading::order::vault::Vault;
+use crate::trading::order::vault::{Kept, Vault};
 use crate::trading::risk::limits::LimitsConfig;
-use crate::trading::risk::{KillSwitch, Limits};
+use crate::trading::risk::{Exposure, KillSwitch, Limits};
 use crate::trading::telemetry::{BooksView, FeedView, JournalView, OrdersView, StrategyView};
-use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, Flavor};
+use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, BinanceRest, Flavor};
 
-use super::{Engine, EngineError, Parts, VenueAccess, drain_timeout};
+use super::{Engine, EngineError, Parts, VenueAccess, World, drain_timeout};
 
 /// Digits behind the point of Binance Spot's numbers.
 const BINANCE_DECIMALS: (u8, u8) = (8, 8);
@@ -76,6 +83,7 @@ pub(super) struct Wiring<'a> {
     builder: SystemBuilder,
     instruments: Instruments,
     kill_switch: KillSwitch,
+    carried: Recovery,
     journal: ActorId,
     market_records: Mailbox<Entry>,
     journal_view: View<JournalView>,
@@ -92,6 +100,7 @@ impl<'a> Wiring<'a> {
     /// Names every actor and wires every edge.
     pub(super) fn new(config: &'a Config, parts: Parts, mut builder: SystemBuilder) -> Result<Self, EngineError> {
         let instruments = instruments(config)?;
+        let carried = recover_if_there(&parts.journal_dir)?;
         let journal = builder.actor("journal", false);
         let names = venue_actors(config, &mut builder);
         let strategies: Vec<ActorId> = config
@@ -114,6 +123,7 @@ impl<'a> Wiring<'a> {
             builder,
             instruments,
             kill_switch: KillSwitch::default(),
+            carried,
             journal,
             market_records,
             journal_view: View::new(),
@@ -177,6 +187,8 @@ impl<'a> Wiring<'a> {
         let records =
             self.edge(format!("orders-{name}->journal"), orders, self.journal, journal_mailbox, Overflow::Refuse, OnRestart::Keep);
         let mine = self.instruments.iter().filter(|i| usize::from(i.venue.0) == index).map(|i| i.id).collect();
+        let vault = Vault::new(keys);
+        self.carry(&vault);
         self.venues.push(VenueWires {
             access: self.parts.access[index].clone(),
             config,
@@ -192,8 +204,23 @@ impl<'a> Wiring<'a> {
             intents: self.builder.mailbox(intents),
             records: self.builder.mailbox(records),
             written: Written::default(),
-            vault: Vault::new(keys),
+            vault,
         });
+    }
+
+    /// Positions that an earlier process left in the journal go on.
+    fn carry(&self, vault: &Vault) {
+        for instrument in self.instruments.iter() {
+            let Some(carried) = self.carried.position_of(instrument) else { continue };
+            let exposure = Exposure {
+                qty: carried.qty,
+                cost: carried.cost,
+                realized: carried.realized_pnl,
+                fees: carried.fees,
+                other_fees: 0,
+            };
+            vault.keep(instrument.id, &Kept { exposure, last_trade_id: Some(carried.last_trade_id) });
+        }
     }
 
     fn strategy_edges(&mut self, number: usize, id: ActorId) {
@@ -235,7 +262,7 @@ impl<'a> Wiring<'a> {
         let orders: Vec<(Mailbox<Entry>, Written)> =
             self.venues.iter().map(|v| (v.records.clone(), v.written.clone())).collect();
         let (market, view) = (self.market_records.clone(), self.journal_view.clone());
-        let instruments = Arc::clone(&self.instruments);
+        let (instruments, clock) = (Arc::clone(&self.instruments), self.parts.world.clock.clone());
         let settings = JournalSettings {
             dir: self.parts.journal_dir.clone(),
             segment_bytes_max: self.config.journal.segment_bytes_max,
@@ -256,6 +283,7 @@ impl<'a> Wiring<'a> {
                 market: market.clone(),
                 instruments: Arc::clone(&instruments),
                 view: view.clone(),
+                clock: clock.clone(),
             };
             Ok(Box::new(JournalWriter::new(settings.clone(), ports)))
         });
@@ -414,14 +442,167 @@ impl<'a> Wiring<'a> {
     }
 
     fn embedded_venue_child(&mut self) {
-        let (Some(settings), Some(accept)) = (self.parts.embedded.clone(), self.parts.world.venue.clone()) else { return };
+        let (Some(settings), Some(accept)) = (self.parts.embedded.clone(), self.parts.world.venue.clone()) else {
+            return;
+        };
         let id = self.builder.actor("venue", false);
-        let spec = self.child(id, 5, Vec::new(), move |_| {
+        let spec = self.child(id, LAST_PHASE, Vec::new(), move |_| {
             let acceptor = accept().map_err(|e| Fault::fatal(e.to_string()))?;
-            Ok(Box::new(Venue::new(settings.clone(), acceptor).map_err(|e| Fault::fatal(e.to_string()))?))
+            let venue = Venue::new(&settings, acceptor).map_err(|e| Fault::Config(e.into()))?;
+            Ok(Box::new(venue))
         });
         self.builder.child(id, spec);
     }
+
+    /// Adds those that only look, and closes the wiring.
+    pub(super) fn finish(mut self, faults: &[FaultSpec]) -> Result<Engine, EngineError> {
+        self.hooks();
+        let watch = self.builder.actor("watch", false);
+        let ops = self.parts.world.ops.is_some().then(|| self.builder.actor("ops", false));
+        let sources = Arc::new(self.sources());
+        let settings = WatchSettings { live_within: self.config.supervisor.live_within };
+        let (seen, stop) = (Arc::clone(&sources), self.builder.stop_handle());
+        let spec = self.child(watch, LAST_PHASE, Vec::new(), move |_| {
+            Ok(Box::new(Watch::new(settings, Arc::clone(&seen), stop.clone())))
+        });
+        self.builder.child(watch, spec);
+        if let Some(id) = ops {
+            self.ops_child(id, &sources);
+        }
+        for fault in faults {
+            self.builder.inject(fault).map_err(EngineError::Fault)?;
+        }
+        let system = self.builder.build().map_err(EngineError::Spec)?;
+        sources.set_idle(idle_labels(system.plan(), sources.health.len()));
+        Ok(Engine { system, sources, kill_switch: self.kill_switch, instruments: self.instruments })
+    }
+
+    fn ops_child(&mut self, id: ActorId, sources: &Arc<StatusSources>) {
+        let Some(accept) = self.parts.world.ops.clone() else { return };
+        let hosts = self.config.ops.listen.map(|a| a.ip().to_string()).into_iter().collect();
+        let settings = OpsSettings { hosts, status_file: self.parts.status_file.clone() };
+        let sources = Arc::clone(sources);
+        let spec = self.child(id, LAST_PHASE, Vec::new(), move |_| {
+            let acceptor = accept().map_err(|e| Fault::fatal(e.to_string()))?;
+            Ok(Box::new(OpsServer::new(settings.clone(), Arc::clone(&sources), acceptor)))
+        });
+        self.builder.child(id, spec);
+    }
+
+    /// What the supervisor does to trading: fences it while an actor stalls, cancels everything when one is wedged.
+    fn hooks(&mut self) {
+        let switch = self.kill_switch.clone();
+        self.builder.on_fence(move |on, _| if on { switch.fence() } else { switch.unfence() });
+        let mut venues = Vec::new();
+        for v in &self.venues {
+            match BinanceRest::new(&v.access.credentials, &self.instruments, v.config.recv_window) {
+                Ok(rest) => venues.push((rest, v.access.rest_url.clone(), v.config.symbols.clone())),
+                // The order sender says the same, as a configuration error, before it sends anything.
+                Err(e) => log::error!(target: "engine", "event=emergency.unavailable venue={} why=\"{e}\"", v.config.name),
+            }
+        }
+        let world = self.parts.world.clone();
+        self.builder.on_emergency(move |limit| cancel_on_fresh_connections(&world, &venues, limit));
+    }
+
+    fn sources(&self) -> StatusSources {
+        let health = self.builder.health();
+        let name = |id: ActorId| health[id.index()].name().to_owned();
+        let mut sources = StatusSources::new(
+            self.config.mode.label(),
+            self.parts.started,
+            Arc::clone(&health),
+            Arc::clone(&self.instruments),
+        );
+        sources.edges = self.builder.edges();
+        for (index, v) in self.venues.iter().enumerate() {
+            sources.feeds.push(Watched::new(name(v.feed), self.feed_views[index].clone()));
+            sources.books.push(Watched::new(name(v.book), self.book_views[index].clone()));
+            sources.orders.push(Watched::new(name(v.orders), self.order_views[index].clone()));
+        }
+        for s in &self.strategies {
+            sources.strategies.push(Watched::new(name(s.id), s.view.clone()));
+        }
+        sources.journal = Some(Watched::new("journal", self.journal_view.clone()));
+        let (switch, cells) = (self.kill_switch.clone(), health);
+        sources.engine = Box::new(move || engine_state(&cells, &switch));
+        let events = self.builder.events();
+        sources.events = Box::new(move || {
+            let line = |e: SupervisorEvent| EventLine { utc: e.at, event: e.name.to_owned(), text: e.text };
+            events.recent().into_iter().map(line).collect()
+        });
+        sources
+    }
+}
+
+/// The drain phase of those that only look, and of the embedded venue.
+const LAST_PHASE: u8 = 5;
+
+/// Where the engine stands, out of its actors' cells and the kill switch.
+fn engine_state(health: &HealthTable, switch: &KillSwitch) -> EngineState {
+    let states: Vec<ActorState> = health.iter().map(|c| c.state()).collect();
+    let stage = if states.iter().all(|s| *s == ActorState::Exited) {
+        Stage::Stopped
+    } else if states.iter().any(|s| matches!(s, ActorState::Draining | ActorState::Exited)) {
+        Stage::Draining
+    } else if health.iter().any(|c| c.generation() == 0 || (c.generation() == 1 && c.state() == ActorState::Starting)) {
+        Stage::Starting
+    } else {
+        Stage::Running
+    };
+    let trading = switch.state();
+    let mut reasons: Vec<String> = switch.reason().into_iter().collect();
+    if trading.fences > 0 {
+        reasons.push("an actor makes no progress: trading is fenced".to_owned());
+    }
+    let gate = if trading.enabled() { TradingGate::Open } else { TradingGate::Halted };
+    EngineState { stage, trading: gate, reasons }
+}
+
+fn idle_labels(plan: &Plan, actors: usize) -> Vec<String> {
+    let mut labels = vec![String::new(); actors];
+    for host in &plan.hosts {
+        for seat in &host.seats {
+            if let Some(label) = labels.get_mut(seat.index()) {
+                host.idle.label().clone_into(label);
+            }
+        }
+    }
+    labels
+}
+
+/// Cancels everything without the order senders, which may be what hangs: over REST, on connections of its own.
+fn cancel_on_fresh_connections(world: &World, venues: &[(BinanceRest, String, Vec<String>)], limit: Duration) {
+    let begun = world.clock.now();
+    for (rest, base_url, symbols) in venues {
+        let mut client = match (world.http)() {
+            Ok(client) => client,
+            Err(e) => {
+                log::error!(target: "engine", "event=emergency.failed url={base_url} why=\"{e}\"");
+                continue;
+            }
+        };
+        let mut request = |number: usize| {
+            let call = rest.cancel_all(symbols.get(number)?, world.clock.utc());
+            let base_url = base_url.clone();
+            let (method, target, headers) = (call.method, call.target, call.headers);
+            Some(HttpRequest { method, base_url, target, headers, body: Vec::new() })
+        };
+        let left = limit.saturating_sub(world.clock.now().since(begun));
+        // The system's client blocks in the call itself; there is nothing to wait for in between.
+        let done =
+            cancel_everything(client.as_mut(), &world.clock, left, &mut request, &nothing_open, &mut std::thread::yield_now);
+        log::warn!(
+            target: "engine",
+            "event=emergency.cancelled url={base_url} confirmed={} unconfirmed={} last_error={:?}",
+            done.confirmed, done.unconfirmed, done.last_error
+        );
+    }
+}
+
+/// Binance answers a cancel of nothing with -2011.
+fn nothing_open(status: u16, body: &[u8]) -> bool {
+    status == 400 && serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|v| v["code"] == -2011)
 }
 
 /// The actors of one venue.
@@ -443,6 +624,14 @@ fn venue_actors(config: &Config, builder: &mut SystemBuilder) -> Vec<VenueActors
             orders: builder.actor(&format!("orders-{}", v.name), true),
         })
         .collect()
+}
+
+/// What the journal of an earlier process knew; nothing where there is none yet.
+fn recover_if_there(dir: &Path) -> Result<Recovery, EngineError> {
+    if !dir.exists() {
+        return Ok(Recovery::default());
+    }
+    recover(dir).map_err(|e| EngineError::Journal(e.to_string()))
 }
 
 fn venue_id(index: usize) -> VenueId {

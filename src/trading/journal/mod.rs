@@ -15,4 +15,4 @@ pub mod read;
 
 pub use read::{VerifyReport, dump, verify};
 pub use segment::{CarriedPosition, JournalError, Recovery, recover};
-pub use writer::{JournalPorts, JournalSettings, JournalWriter, SyncPolicy};
+pub use writer::{JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy};

@@ -66,16 +66,22 @@ impl JournalSettings {
     }
 }
 
+/// One order sender's records and their watermark: each sender numbers its own.
+pub struct OrderRecords {
+    /// Order and report records.
+    pub inbox: Inbox<Entry>,
+    /// How far they are written.
+    pub written: Written,
+}
+
 /// What the journal writer is joined to; made anew for every generation.
 pub struct JournalPorts {
-    /// Order and report records.
-    pub orders: Inbox<Entry>,
+    /// Order and report records, by order sender.
+    pub orders: Vec<OrderRecords>,
     /// Market records; the mailbox itself, because the writer notes what it dropped.
     pub market: Mailbox<Entry>,
     /// The instruments, named in every segment.
     pub instruments: Instruments,
-    /// The watermark.
-    pub written: Written,
     /// What the ops page sees.
     pub view: View<JournalView>,
     /// Measures writes for the view; nothing that is written depends on it.
@@ -85,13 +91,14 @@ pub struct JournalPorts {
 /// The actor.
 pub struct JournalWriter {
     settings: JournalSettings,
-    orders: Inbox<Entry>,
+    orders: Vec<OrderRecords>,
     market: Inbox<Entry>,
     market_edge: Mailbox<Entry>,
     instruments: Instruments,
-    written: Written,
     view: View<JournalView>,
     clock: Clock,
+    /// The last number staged from each order sender; 0 for none in this batch.
+    staged: Vec<u64>,
     /// `None` before the start.
     journal: Option<Segments>,
     /// The oldest write that is not durable; `NEVER` when all is.
@@ -105,11 +112,11 @@ impl JournalWriter {
     pub fn new(settings: JournalSettings, ports: JournalPorts) -> Self {
         Self {
             settings,
+            staged: vec![0; ports.orders.len()],
             orders: ports.orders,
             market: ports.market.inbox(),
             market_edge: ports.market,
             instruments: ports.instruments,
-            written: ports.written,
             view: ports.view,
             clock: ports.clock,
             journal: None,
@@ -125,14 +132,7 @@ impl JournalWriter {
             cx.blocking("journal rotate", SYNC_LIMIT, || journal.rotate()).map_err(fault)?;
             self.unsynced_since = MonoNs::NEVER;
         }
-        let mut last_seq = 0;
-        let mut records = 0;
-        for entry in std::iter::from_fn(|| self.orders.take(cx)).take(BATCH_RECORDS_MAX) {
-            // A market record on this edge has no number; it must not move the watermark back.
-            last_seq = entry.seq.max(last_seq);
-            journal.stage(&Stored::Entry(entry));
-            records += 1;
-        }
+        let mut records = self.stage_orders(cx, journal);
         for entry in std::iter::from_fn(|| self.market.take(cx)).take(BATCH_RECORDS_MAX) {
             journal.stage(&Stored::Entry(entry));
             records += 1;
@@ -143,11 +143,29 @@ impl JournalWriter {
         }
         self.write_staged(cx, journal)?;
         self.shown.records += records;
-        if last_seq > 0 {
-            self.shown.last_seq = last_seq;
-            self.written.advance(last_seq);
+        for (orders, seq) in self.orders.iter().zip(&self.staged) {
+            if *seq > 0 {
+                self.shown.last_seq = *seq;
+                orders.written.advance(*seq);
+            }
         }
         Ok(true)
+    }
+
+    /// Stages what the order senders have handed over, in turn; the number of records.
+    fn stage_orders(&mut self, cx: &mut Cx, journal: &mut Segments) -> u64 {
+        let share = BATCH_RECORDS_MAX / self.orders.len().max(1);
+        let mut records = 0;
+        for (orders, seq) in self.orders.iter_mut().zip(&mut self.staged) {
+            *seq = 0;
+            for entry in std::iter::from_fn(|| orders.inbox.take(cx)).take(share) {
+                // A market record on this edge has no number; it must not move the watermark back.
+                *seq = entry.seq.max(*seq);
+                journal.stage(&Stored::Entry(entry));
+                records += 1;
+            }
+        }
+        records
     }
 
     /// Notes market records dropped since the last hole; the number of records staged.
@@ -246,7 +264,7 @@ impl Actor for JournalWriter {
     }
 
     fn drained(&self) -> bool {
-        self.orders.depth() == 0
+        self.orders.iter().all(|o| o.inbox.depth() == 0)
             && self.market.depth() == 0
             && self.unsynced_since == MonoNs::NEVER
     }
