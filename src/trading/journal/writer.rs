@@ -246,9 +246,7 @@ impl Actor for JournalWriter {
     }
 
     fn drained(&self) -> bool {
-        self.orders.depth() == 0
-            && self.market.depth() == 0
-            && self.unsynced_since == MonoNs::NEVER
+        self.orders.depth() == 0 && self.market.depth() == 0 && self.unsynced_since == MonoNs::NEVER
     }
 
     fn waits(&self, waits: &mut Waits) {
