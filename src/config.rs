@@ -10,7 +10,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::trading::domain::instrument::Name;
+use crate::trading::domain::{Instrument, InstrumentId, VenueId};
 use crate::trading::risk::limits::LimitsConfig;
+use crate::trading::strategy;
 
 use self::tree::{ConfigError, Origin, Reader, Section, Tree};
 
@@ -27,6 +30,8 @@ const STRATEGIES_MAX: usize = 64;
 const SYMBOLS_PER_VENUE_MAX: usize = 64;
 /// Longest name of a venue or strategy: with its prefix it names a thread.
 const NAME_BYTES_MAX: usize = 20;
+/// Digits behind the point of Binance Spot's prices and quantities.
+pub const SPOT_DECIMALS: (u8, u8) = (8, 8);
 /// Longest engine name: it is part of every client order id.
 const ENGINE_BYTES_MAX: usize = 6;
 
@@ -124,8 +129,8 @@ pub struct StrategyConfig {
     pub symbol: String,
     /// How often its timer fires.
     pub timer: Duration,
-    /// Its own parameters, by key, as decimal text or words.
-    pub parameters: BTreeMap<String, String>,
+    /// Its own parameters; the strategy reads and checks them itself.
+    pub parameters: toml::Table,
 }
 
 /// `[risk]` and `[risk.SYMBOL]`.
@@ -321,7 +326,7 @@ fn demo_strategy(venue: &VenueConfig) -> StrategyConfig {
         venue: venue.name.clone(),
         symbol: venue.symbols.first().cloned().unwrap_or_default(),
         timer: Duration::from_millis(100),
-        parameters: BTreeMap::new(),
+        parameters: toml::Table::new(),
     }
 }
 
@@ -520,10 +525,6 @@ fn read_strategies(r: &mut Reader, root: &Section<'_>, venues: &[VenueConfig]) -
             r.error(&s, "kind", "missing: which strategy is it? (market_maker)");
             continue;
         };
-        let Some(keys) = strategy_keys(&kind) else {
-            r.error(&s, "kind", format!("expected market_maker, found {kind:?}"));
-            continue;
-        };
         let default = venues.first();
         let venue = r.text(&s, "venue").or_else(|| default.map(|v| v.name.clone())).unwrap_or_default();
         let found = venues.iter().find(|v| v.name == venue);
@@ -537,7 +538,10 @@ fn read_strategies(r: &mut Reader, root: &Section<'_>, venues: &[VenueConfig]) -
             _ => {}
         }
         let timer = Duration::from_millis(r.integer(&s, "timer_ms", 1..=60_000).unwrap_or(100));
-        let parameters = read_texts(r, &s, keys);
+        let parameters = r.others(&s);
+        if let Err(why) = check_strategy(&kind, &symbol, &parameters) {
+            r.error(&s, "", why);
+        }
         strategies.push(StrategyConfig { name, kind, venue, symbol, timer, parameters });
     }
     if strategies.len() > STRATEGIES_MAX {
@@ -546,19 +550,11 @@ fn read_strategies(r: &mut Reader, root: &Section<'_>, venues: &[VenueConfig]) -
     strategies
 }
 
-/// The parameter keys of a kind of strategy.
-fn strategy_keys(kind: &str) -> Option<&'static [&'static str]> {
-    (kind == crate::trading::strategy::market_maker::KIND).then_some(crate::trading::strategy::market_maker::KEYS)
-}
-
-fn read_texts(r: &mut Reader, s: &Section<'_>, keys: &[&str]) -> BTreeMap<String, String> {
-    let mut texts = BTreeMap::new();
-    for key in keys {
-        if let Some(text) = r.decimal(s, key) {
-            texts.insert((*key).to_owned(), text);
-        }
-    }
-    texts
+/// Builds the strategy once for nothing, so that wrong parameters are found with all other errors.
+fn check_strategy(kind: &str, symbol: &str, parameters: &toml::Table) -> Result<(), String> {
+    let name = Name::from(symbol).unwrap_or_default();
+    let instrument = Instrument::new(InstrumentId(0), VenueId(0), name, name, SPOT_DECIMALS);
+    strategy::build(kind, parameters.clone(), &instrument).map(drop).map_err(|e| e.to_string())
 }
 
 fn read_risk(r: &mut Reader, root: &Section<'_>, venues: &[VenueConfig]) -> RiskConfig {

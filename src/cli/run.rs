@@ -253,8 +253,14 @@ fn announce(config: &Config, state: &StateDir, addresses: &Addresses) {
         state.path()
     );
     for symbol in config.venues.iter().flat_map(|v| &v.symbols) {
-        let l = limits_of(config, symbol);
-        log::info!(target: "engine", "event=risk.limits symbol={symbol} {}", l.line());
+        let limits = serde_json::to_value(limits_of(config, symbol)).unwrap_or_default();
+        let pairs: Vec<String> = limits
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| format!("{key}={}", value.to_string().trim_matches('"')))
+            .collect();
+        log::info!(target: "engine", "event=risk.limits symbol={symbol} {}", pairs.join(" "));
     }
     if let Some(address) = addresses.venue {
         log::info!(target: "engine", "event=venue.listening addr={address}");

@@ -95,6 +95,22 @@ impl Value {
     }
 }
 
+impl Value {
+    fn to_toml(&self) -> toml::Value {
+        match self {
+            Self::Text(text) => toml::Value::String(text.clone()),
+            Self::Integer(i) => toml::Value::Integer(*i),
+            Self::Float(text) => text.parse().map_or_else(|_| toml::Value::String(text.clone()), toml::Value::Float),
+            Self::Bool(b) => toml::Value::Boolean(*b),
+            Self::List(items) => toml::Value::Array(items.iter().map(|i| i.value.to_toml()).collect()),
+            Self::Table(table) => {
+                toml::Value::Table(table.iter().map(|(k, n)| (k.clone(), n.value.to_toml())).collect())
+            }
+            Self::Other => toml::Value::String(self.kind().to_owned()),
+        }
+    }
+}
+
 /// The whole tree.
 #[derive(Clone, Debug)]
 pub struct Tree {
@@ -383,6 +399,19 @@ impl Reader {
             }
         }
         Some(texts)
+    }
+
+    /// Everything in `section` that was not asked for yet, as TOML, for a part that reads its own keys.
+    pub fn others(&mut self, section: &Section<'_>) -> toml::Table {
+        let asked = self.asked.entry(section.path.clone()).or_default();
+        let mut others = toml::Table::new();
+        for (name, node) in section.table().into_iter().flatten() {
+            if !asked.contains(name) {
+                asked.push(name.clone());
+                others.insert(name.clone(), node.value.to_toml());
+            }
+        }
+        others
     }
 
     /// Notes an error at `name` in `section`.

@@ -67,9 +67,11 @@ impl Beats {
         self.seen.resize(cells.len(), Seen::default());
         for (seen, cell) in self.seen.iter_mut().zip(cells) {
             let beat = cell.beat();
-            let age = if beat == seen.beat { seen.age + gap.min(LATE_AFTER) } else { Duration::ZERO };
+            let age =
+                if beat == seen.beat { seen.age + gap.min(LATE_AFTER) } else { Duration::ZERO };
             // What was no stall before we were late is none because we were.
-            let stalled = is_stalled(cell, age, now) && (!late || seen.stalled);
+            let stalled =
+                is_stalled(cell.state(), cell.phase(), age, now) && (!late || seen.stalled);
             *seen = Seen { beat, age, stalled };
         }
     }
@@ -91,19 +93,18 @@ impl Beats {
     }
 }
 
-fn is_stalled(cell: &Cell, age: Duration, now: MonoNs) -> bool {
-    match cell.state() {
+/// Whether an actor in `state` that has not beaten for `age` is stuck, given what it said it was doing and until when.
+fn is_stalled(state: ActorState, said: (Phase, MonoNs), age: Duration, now: MonoNs) -> bool {
+    let (phase, deadline) = said;
+    let overdue = now > deadline.after(STALL_AFTER);
+    match state {
         ActorState::Wedged => true,
-        ActorState::Running | ActorState::Draining | ActorState::Starting => {
-            let (phase, deadline) = cell.phase();
-            match phase {
-                Phase::Work => age > STALL_AFTER && cell.state() != ActorState::Starting,
-                // It may sleep or block until then; afterwards it has as long as anybody to show a beat.
-                Phase::Parked | Phase::Blocking | Phase::Init => {
-                    now > deadline.after(STALL_AFTER) && age > STALL_AFTER
-                }
-            }
-        }
+        ActorState::Running | ActorState::Draining => match phase {
+            Phase::Work => age > STALL_AFTER,
+            // It may sleep or block until then; afterwards it has as long as anybody to show a beat.
+            Phase::Parked | Phase::Blocking | Phase::Init => overdue && age > STALL_AFTER,
+        },
+        ActorState::Starting => overdue && age > STALL_AFTER,
         ActorState::Declared | ActorState::Backoff | ActorState::Exited => false,
     }
 }
@@ -129,6 +130,42 @@ mod tests {
         assert_eq!(beats.own_lateness(now).is_some(), expect_late);
         // It was never started: nobody to accuse.
         assert!(!beats.stalled(0));
+    }
+
+    /// Judges an actor at second 10 that has not beaten for `age_ms`; its phase may last until `deadline_ms`.
+    #[track_caller]
+    fn judge(state: ActorState, phase: Phase, deadline_ms: u64, age_ms: u64, expect: bool) {
+        let said = (phase, MonoNs::from_millis(deadline_ms));
+        let now = MonoNs::from_millis(10_000);
+        assert_eq!(is_stalled(state, said, Duration::from_millis(age_ms), now), expect);
+    }
+
+    #[test]
+    fn a_turn_has_one_second() {
+        judge(ActorState::Running, Phase::Work, u64::MAX, 1_000, false);
+        judge(ActorState::Running, Phase::Work, u64::MAX, 1_001, true);
+        judge(ActorState::Draining, Phase::Work, u64::MAX, 1_001, true);
+    }
+
+    #[test]
+    fn a_park_lasts_until_its_deadline() {
+        judge(ActorState::Running, Phase::Parked, u64::MAX, 9_000, false);
+        judge(ActorState::Running, Phase::Parked, 9_500, 9_000, false);
+        judge(ActorState::Running, Phase::Parked, 8_000, 9_000, true);
+    }
+
+    #[test]
+    fn a_blocking_section_lasts_until_its_deadline() {
+        judge(ActorState::Running, Phase::Blocking, 9_500, 3_000, false);
+        judge(ActorState::Running, Phase::Blocking, 8_000, 3_000, true);
+    }
+
+    #[test]
+    fn who_does_not_run_is_not_accused() {
+        judge(ActorState::Declared, Phase::Work, 0, 9_000, false);
+        judge(ActorState::Backoff, Phase::Work, 0, 9_000, false);
+        judge(ActorState::Exited, Phase::Work, 0, 9_000, false);
+        judge(ActorState::Wedged, Phase::Work, 0, 0, true);
     }
 
     #[test]

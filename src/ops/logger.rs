@@ -63,7 +63,12 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         let lines_max = LINES_MAX;
-        Self { level: LevelFilter::Info, format: LogFormat::Text, priority_prefix: false, lines_max }
+        Self {
+            level: LevelFilter::Info,
+            format: LogFormat::Text,
+            priority_prefix: false,
+            lines_max,
+        }
     }
 }
 
@@ -155,7 +160,8 @@ impl Logger {
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let level = self.0.settings.level;
-        let limit = if is_foreign(metadata.target()) { level.min(LevelFilter::Warn) } else { level };
+        let limit =
+            if is_foreign(metadata.target()) { level.min(LevelFilter::Warn) } else { level };
         metadata.level() <= limit
     }
 
@@ -169,7 +175,8 @@ impl Log for Logger {
         format_record(&mut line, settings, clock.utc(), record);
         // Counted before the writer can see it, so that a flush waits for it.
         tally.handed.fetch_add(1, Ordering::AcqRel);
-        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) = lines.try_send(line)
+        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) =
+            lines.try_send(line)
         {
             tally.written.fetch_add(1, Ordering::AcqRel);
             tally.dropped.fetch_add(1, Ordering::Relaxed);
@@ -258,10 +265,8 @@ fn begin_line(line: &mut String, settings: &LogSettings, utc: UtcNs, level: Leve
             let prefix = if settings.priority_prefix { priority(level) } else { "" };
             write!(line, "{prefix}{utc} {level:<5} {target}")
         }
-        LogFormat::Json => {
-            write!(line, "{{\"time\":\"{utc}\",\"level\":\"{level}\",\"target\":")
-                .and_then(|()| write!(line, "{}", json_text(target)))
-        }
+        LogFormat::Json => write!(line, "{{\"time\":\"{utc}\",\"level\":\"{level}\",\"target\":")
+            .and_then(|()| write!(line, "{}", json_text(target))),
     };
 }
 
@@ -308,7 +313,8 @@ fn words(message: &str) -> Option<Vec<(&str, String)>> {
     let mut rest = message.trim();
     while !rest.is_empty() {
         let (key, after) = rest.split_once('=')?;
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        {
             return None;
         }
         let (value, after) = take_value(after)?;
@@ -351,7 +357,9 @@ impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
         let text = value.to_string();
         let text = cut(&text);
         let _ = match self.format {
-            LogFormat::Json => write!(self.line, ",{}:{}", json_text(key.as_str()), json_text(text)),
+            LogFormat::Json => {
+                write!(self.line, ",{}:{}", json_text(key.as_str()), json_text(text))
+            }
             LogFormat::Text => {
                 let _ = write!(self.line, " {key}=");
                 add_value(self.line, text);

@@ -13,16 +13,8 @@ use super::status::{ActorStatus, MailboxStatus, Status};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every state, so that each has a series that is 0 or 1.
-const STATES: [&str; 8] = [
-    "starting",
-    "reconciling",
-    "live",
-    "degraded",
-    "cancel_only",
-    "halted",
-    "draining",
-    "stopped",
-];
+const STATES: [&str; 8] =
+    ["starting", "reconciling", "live", "degraded", "cancel_only", "halted", "draining", "stopped"];
 
 /// A page under construction: families of samples, each with its help and type.
 #[derive(Default)]
@@ -233,7 +225,8 @@ fn positions(page: &mut Page, status: &Status) {
     }
     page.family("pindrop_pnl", "gauge", "Profit, in the quote asset.");
     for position in &status.positions {
-        let profits = [("realized", &position.realized_pnl), ("unrealized", &position.unrealized_pnl)];
+        let profits =
+            [("realized", &position.realized_pnl), ("unrealized", &position.unrealized_pnl)];
         for (kind, amount) in profits {
             let (venue, symbol) = (position.venue.as_str(), position.symbol.as_str());
             let labels = [("venue", venue), ("symbol", symbol), ("kind", kind)];
@@ -249,8 +242,12 @@ fn positions(page: &mut Page, status: &Status) {
 fn latencies(page: &mut Page, status: &Status) {
     page.family("pindrop_latency_seconds", "gauge", "Latency quantiles since the start.");
     for (name, latency) in &status.latency_us {
-        let quantiles =
-            [("0.5", latency.p50), ("0.99", latency.p99), ("0.999", latency.p999), ("1", latency.max)];
+        let quantiles = [
+            ("0.5", latency.p50),
+            ("0.99", latency.p99),
+            ("0.999", latency.p999),
+            ("1", latency.max),
+        ];
         for (quantile, us) in quantiles {
             let labels = [("name", name.as_str()), ("quantile", quantile)];
             page.sample("pindrop_latency_seconds", &labels, us / 1e6);

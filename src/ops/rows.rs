@@ -301,10 +301,11 @@ pub(super) fn journal(sources: &StatusSources) -> Option<JournalStatus> {
 pub(super) fn events(sources: &StatusSources) -> Vec<EventStatus> {
     let mut lines = (sources.events)();
     lines.drain(..lines.len().saturating_sub(EVENTS_MAX));
-    let row = |line: EventLine| EventStatus {
-        utc: line.utc.to_string(),
-        event: line.event,
-        text: line.text,
+    let row = |line: EventLine| {
+        // The name stands in its own column.
+        let named = format!("event={}", line.event);
+        let text = line.text.strip_prefix(&named).unwrap_or(&line.text).trim_start();
+        EventStatus { utc: line.utc.to_string(), text: text.to_owned(), event: line.event }
     };
     lines.into_iter().map(row).collect()
 }
@@ -322,4 +323,3 @@ pub(super) fn decimals(sources: &StatusSources, id: InstrumentId) -> (u8, u8) {
     let known = sources.instruments.get(id.index());
     known.map_or((0, 0), |instrument| (instrument.price_decimals, instrument.qty_decimals))
 }
-

@@ -143,10 +143,10 @@ impl OpsServer {
 
     /// Writes `status.json` when it is due; whether it was.
     fn write_file(&mut self, cx: &mut Cx) -> bool {
-        let Some(path) = self.settings.status_file.clone() else { return false };
         if cx.now < self.write_at {
             return false;
         }
+        let Some(path) = self.settings.status_file.clone() else { return false };
         self.write_at = cx.now.after(FILE_PERIOD);
         let text = to_json(&self.built(cx.now).status);
         let done = cx.blocking("status.json", FILE_LIMIT, || replace_file(&path, &text));
@@ -288,14 +288,18 @@ mod tests {
 
     #[test]
     fn loopback_names_are_allowed() {
-        for authority in ["localhost", "LOCALHOST:9100", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "::1"] {
+        for authority in
+            ["localhost", "LOCALHOST:9100", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "::1"]
+        {
             check(authority, &[], true);
         }
     }
 
     #[test]
     fn other_names_are_not() {
-        for authority in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil:80", "10.0.0.1", "[::2]"] {
+        for authority in
+            ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil:80", "10.0.0.1", "[::2]"]
+        {
             check(authority, &[], false);
         }
     }

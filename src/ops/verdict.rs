@@ -60,7 +60,12 @@ pub(super) fn state_word(stage: Stage, worst: Severity) -> &'static str {
 }
 
 /// Everything that is not as it should be.
-pub(super) fn find(sources: &StatusSources, engine: &EngineState, beats: &Beats, now: MonoNs) -> Findings {
+pub(super) fn find(
+    sources: &StatusSources,
+    engine: &EngineState,
+    beats: &Beats,
+    now: MonoNs,
+) -> Findings {
     let mut findings = Findings { worst: Severity::Live, reasons: engine.reasons.clone() };
     match engine.trading {
         TradingGate::Open => {}

@@ -136,10 +136,23 @@ impl AccountSettings {
 impl VenueSettings {
     /// The embedded venue: BTCUSDT around 60,000 with a lively market, one account whose HMAC key comes from `seed`.
     pub fn demo(seed: u64) -> Self {
-        let symbols: Vec<SymbolSettings> = SymbolSettings::named("BTCUSDT").into_iter().collect();
+        Self::demo_with(seed, SymbolSettings::named("BTCUSDT").into_iter().collect())
+    }
+
+    /// The embedded venue with other symbols.
+    ///
+    /// # Errors
+    /// When the quote asset of a symbol is not known.
+    pub fn demo_of(seed: u64, symbols: &[&str]) -> Result<Self, String> {
+        let named = |symbol: &&str| {
+            SymbolSettings::named(symbol).ok_or_else(|| format!("{symbol}: its quote asset is not known to the demo"))
+        };
+        Ok(Self::demo_with(seed, symbols.iter().map(named).collect::<Result<_, _>>()?))
+    }
+
+    fn demo_with(seed: u64, symbols: Vec<SymbolSettings>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x6b65_7973);
-        let mut word =
-            || std::iter::repeat_with(|| rng.alphanumeric()).take(64).collect::<String>();
+        let mut word = || std::iter::repeat_with(|| rng.alphanumeric()).take(64).collect::<String>();
         let (api_key, secret) = (word(), word());
         let account = AccountSettings::rich("demo", &api_key, Secret::Hmac(secret), &symbols);
         Self {

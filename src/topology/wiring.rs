@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, Sync, VenueConfig};
+use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, SPOT_DECIMALS, Sync, VenueConfig};
 use crate::net::HttpRequest;
 use crate::net::url::WsUrl;
 use crate::ops::server::{OpsServer, OpsSettings};
@@ -38,13 +38,12 @@ use crate::trading::order::settings::{Durability, OrderPorts, OrderSettings, Str
 use crate::trading::order::vault::{Kept, Vault};
 use crate::trading::risk::limits::LimitsConfig;
 use crate::trading::risk::{Exposure, KillSwitch, Limits};
+use crate::trading::strategy;
+use crate::trading::strategy::runner::{StrategyPorts, StrategyRunner, StrategySettings};
 use crate::trading::telemetry::{BooksView, FeedView, JournalView, OrdersView, StrategyView};
 use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, BinanceRest, Flavor};
 
 use super::{Engine, EngineError, Parts, VenueAccess, World, drain_timeout};
-
-/// Digits behind the point of Binance Spot's numbers.
-const BINANCE_DECIMALS: (u8, u8) = (8, 8);
 
 /// One venue's actors and what joins them.
 struct VenueWires {
@@ -430,15 +429,34 @@ impl<'a> Wiring<'a> {
 
     fn strategy_child(&mut self, index: usize) -> Result<(), EngineError> {
         let s = &self.strategies[index];
-        let config = &self.config.strategies[index];
-        let instrument = self
-            .instruments
-            .iter()
-            .find(|i| i.venue == venue_id(s.venue) && i.symbol.as_str() == config.symbol)
-            .map(|i| i.id)
-            .ok_or_else(|| EngineError::Setting(format!("strategy.{}: no such symbol", config.name)))?;
-        let _ = instrument;
-        todo!("strategy wiring")
+        let config = self.config.strategies[index].clone();
+        let venue = &self.venues[s.venue];
+        let found = venue.mine.iter().find(|id| self.instruments[id.index()].symbol.as_str() == config.symbol);
+        let mine = *found.ok_or_else(|| EngineError::Setting(format!("strategy.{}: no such symbol", config.name)))?;
+        let settings = StrategySettings { number: s.number, instruments: Arc::clone(&self.instruments), timer: config.timer };
+        let (tops, trades, reports, intents) =
+            (s.tops.clone(), s.trades.clone(), s.reports.clone(), venue.intents.clone());
+        let (vault, view, id, orders) = (venue.vault.clone(), s.view.clone(), s.id, venue.orders);
+        let orders_cell = Arc::clone(&self.builder.health()[orders.index()]);
+        let mut spec = self.child(id, 0, vec![orders], move |_| {
+            let vault = vault.clone();
+            let ports = StrategyPorts {
+                tops: tops.inbox(),
+                trades: trades.inbox(),
+                reports: reports.inbox(),
+                intents: intents.outbox(),
+                positions: Box::new(move |instrument| vault.kept(instrument).exposure.qty),
+                orders_cell: Some(Arc::clone(&orders_cell)),
+                view: view.clone(),
+            };
+            let strategy =
+                strategy::build(&config.kind, config.parameters.clone(), &settings.instruments[mine.index()])
+                    .map_err(|e| Fault::Config(e.to_string().into()))?;
+            Ok(Box::new(StrategyRunner::new(settings.clone(), ports, strategy)))
+        });
+        spec.essential = true;
+        self.builder.child(id, spec);
+        Ok(())
     }
 
     fn embedded_venue_child(&mut self) {
@@ -646,7 +664,7 @@ fn instruments(config: &Config) -> Result<Instruments, EngineError> {
     for (index, venue) in config.venues.iter().enumerate() {
         for symbol in &venue.symbols {
             let id = InstrumentId(u16::try_from(table.len()).unwrap_or(u16::MAX));
-            table.push(Instrument::new(id, venue_id(index), name(&venue.name)?, name(symbol)?, BINANCE_DECIMALS));
+            table.push(Instrument::new(id, venue_id(index), name(&venue.name)?, name(symbol)?, SPOT_DECIMALS));
         }
     }
     Ok(table.into())

@@ -16,9 +16,9 @@
 use crate::clock::{MonoNs, UtcNs};
 use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{
-    BookState, Commission, Entry, ExecType, ExecutionReport, InstrumentId, Level,
-    NewOrder, Notional, OrderKind, OrderRef, OrderStatus, Price, Qty, Reason, Record, Side,
-    SignedQty, Stamps, TimeInForce, TopOfBook, Trade,
+    BookState, Commission, Entry, ExecType, ExecutionReport, InstrumentId, Level, NewOrder,
+    Notional, OrderKind, OrderRef, OrderStatus, Price, Qty, Reason, Record, Side, SignedQty,
+    Stamps, TimeInForce, TopOfBook, Trade,
 };
 
 /// Bytes before the payload.
@@ -503,9 +503,7 @@ impl Cursor<'_> {
         self.array().map(i128::from_le_bytes)
     }
 
-    pub(super) fn text<const N: usize>(
-        &mut self,
-    ) -> Result<arrayvec::ArrayString<N>, RecordError> {
+    pub(super) fn text<const N: usize>(&mut self) -> Result<arrayvec::ArrayString<N>, RecordError> {
         let len = usize::from(self.u8()?);
         let (text, rest) = self.rest.split_at_checked(len).ok_or(RecordError::BadPayload("end"))?;
         self.rest = rest;

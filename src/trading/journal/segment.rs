@@ -6,7 +6,7 @@
 //! record with whole ones behind it is damage: an error that names file and offset, never cut.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::clock::UtcNs;
@@ -272,11 +272,14 @@ pub fn scan(
     visit: &mut dyn FnMut(u64, &Head, &Decoded),
 ) -> Result<Scanned, JournalError> {
     let io = |error| JournalError::Io { during: "read", path: path.to_owned(), error };
-    let size = fs::metadata(path).map_err(io)?.len();
+    let file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
     if size > SEGMENT_BYTES_LIMIT {
         return Ok(headless(size, End::Corrupt(0, "larger than any segment".to_owned())));
     }
-    let bytes = fs::read(path).map_err(io)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    // Not beyond the size just seen: the file may be one that is being written.
+    file.take(size).read_to_end(&mut bytes).map_err(io)?;
     Ok(scan_bytes(&bytes, first_number(path), visit))
 }
 
