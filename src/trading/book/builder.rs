@@ -311,6 +311,10 @@ impl BookBuilder {
         let slot = &mut self.slots[n];
         slot.alive = cx.now;
         slot.sync.reset(reason);
+        if reason == ResetReason::Connected {
+            // The pauses between connections are pause enough.
+            slot.asking.next = cx.now;
+        }
         self.stepped(n, cx);
     }
 
