@@ -237,7 +237,12 @@ impl StreamHttp {
         self.call.as_ref().map_or(Wants::Time, |call| call.wire.wants())
     }
 
-    fn dial(&mut self, request: &HttpRequest, timeout: Duration, now: MonoNs) -> Result<Call, NetError> {
+    fn dial(
+        &mut self,
+        request: &HttpRequest,
+        timeout: Duration,
+        now: MonoNs,
+    ) -> Result<Call, NetError> {
         let url = HttpUrl::parse(&request.base_url)?;
         let bytes = request_bytes(&url, request)?;
         let mut wire = Wire::new(self.dialer.dial(url.endpoint(), now)?, REQUEST_BYTES_MAX);
@@ -282,7 +287,11 @@ impl HttpClient for StreamHttp {
 impl Call {
     /// Writes and reads on; the answer, once it is complete.
     fn step(&mut self, body_bytes_max: usize) -> Result<Option<HttpResponse>, NetError> {
-        self.wire.pump().map_err(|e| net_error("http call", e))?;
+        if let Err(e) = self.wire.pump() {
+            // A server may answer and close without reading all of the request: the answer counts.
+            log::debug!("http request not written whole: {e}");
+            self.wire.drop_output();
+        }
         let mut chunk = [0; READ_BYTES];
         loop {
             match self.wire.read(&mut chunk) {

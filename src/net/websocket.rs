@@ -183,7 +183,10 @@ impl WsClient {
 
     fn poll_upgrade(&mut self, now: MonoNs) -> Result<Option<WsEvent>, NetError> {
         if self.close_by.is_some() {
-            return Ok(Some(WsEvent::Closed { code: CODE_ABNORMAL, reason: "given up".to_string() }));
+            return Ok(Some(WsEvent::Closed {
+                code: CODE_ABNORMAL,
+                reason: "given up".to_string(),
+            }));
         }
         if now.since(self.opened_at) >= self.config.connect_deadline {
             return Err(NetError::Deadline("connecting", self.config.connect_deadline));
