@@ -287,7 +287,11 @@ impl HttpClient for StreamHttp {
 impl Call {
     /// Writes and reads on; the answer, once it is complete.
     fn step(&mut self, body_bytes_max: usize) -> Result<Option<HttpResponse>, NetError> {
-        self.wire.pump().map_err(|e| net_error("http call", e))?;
+        if let Err(e) = self.wire.pump() {
+            // A server may answer and close without reading all of the request: the answer counts.
+            log::debug!("http request not written whole: {e}");
+            self.wire.drop_output();
+        }
         let mut chunk = [0; READ_BYTES];
         loop {
             match self.wire.read(&mut chunk) {

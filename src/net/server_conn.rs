@@ -83,6 +83,8 @@ struct Ws {
     last_received: MonoNs,
     pinged_at: Option<MonoNs>,
     close_by: Option<MonoNs>,
+    /// Nothing is read any more; once what waits is written, or at the moment, the stream ends for this reason.
+    leaving: Option<(String, MonoNs)>,
 }
 
 /// See the module.
@@ -230,7 +232,7 @@ impl Conn {
             .max_message_size(Some(config.message_bytes_max))
             .max_frame_size(Some(config.message_bytes_max));
         let socket = WebSocket::from_partially_read(wire, http.input, Role::Server, Some(codec));
-        let ws = Ws { socket, last_received: now, pinged_at: None, close_by: None };
+        let ws = Ws { socket, last_received: now, pinged_at: None, close_by: None, leaving: None };
         self.speech = Speech::Ws(Box::new(ws));
         Ok(true)
     }
@@ -238,7 +240,7 @@ impl Conn {
     /// Queues a text message.
     pub(super) fn send_text(&mut self, text: &str) -> Outcome {
         let Speech::Ws(ws) = &mut self.speech else { return Ok(false) };
-        if !ws.socket.can_write() {
+        if !ws.socket.can_write() || ws.leaving.is_some() {
             return Ok(false);
         }
         if !self.half_open {
@@ -258,7 +260,7 @@ impl Conn {
                 http.state = HttpState::Ending { linger: false };
                 Ok(true)
             }
-            Speech::Ws(ws) if ws.close_by.is_none() => {
+            Speech::Ws(ws) if ws.close_by.is_none() && ws.leaving.is_none() => {
                 ws.close_by = Some(now.after(CLOSE_DEADLINE));
                 let cut = reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX);
                 let frame =
@@ -590,6 +592,10 @@ impl Ws {
         now: MonoNs,
         events: &mut VecDeque<ServerEvent>,
     ) -> Served {
+        if let Some((why, by)) = &self.leaving {
+            let done = self.socket.get_ref().buffered() == 0 || now >= *by;
+            return Ok(done.then(|| why.clone()));
+        }
         let budget = config.message_bytes_max.saturating_add(MESSAGE_OVERHEAD_BYTES);
         for _ in 0..MESSAGES_PER_PASS {
             self.socket.get_mut().grant_reads(budget);
@@ -598,11 +604,11 @@ impl Ws {
                     events.push_back(ServerEvent::Message { conn: id, text })
                 }
                 Ok(Message::Binary(_)) => events.push_back(ServerEvent::Binary { conn: id }),
-                Ok(Message::Close(frame)) => return Ok(Some(self.answer_close(frame))),
+                Ok(Message::Close(frame)) => return Ok(self.answer_close(frame, now)),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Err(Error::Io(e)) if is_no_data(&e) => break,
                 Err(Error::ConnectionClosed) => return Ok(Some("closed by us".to_string())),
-                Err(e) => return Err(self.fail(e, config.message_bytes_max)),
+                Err(e) => return self.fail(e, config.message_bytes_max, now),
             }
         }
         if self.socket.get_mut().take_arrived() {
@@ -612,37 +618,46 @@ impl Ws {
         self.keep_deadlines(config, now)
     }
 
-    /// The peer closes, or answers our close: the last frame is written as far as the socket takes it.
-    fn answer_close(&mut self, frame: Option<CloseFrame>) -> String {
+    /// Ends the connection for `why` as soon as the last words are written.
+    fn leave(&mut self, why: String, now: MonoNs) -> Option<String> {
+        match self.socket.get_mut().pump() {
+            Ok(()) if self.socket.get_ref().buffered() > 0 => {
+                self.leaving = Some((why, now.after(CLOSE_DEADLINE)));
+                None
+            }
+            Ok(()) => Some(why),
+            Err(e) => Some(format!("{why} ({e})")),
+        }
+    }
+
+    /// The peer closes, or answers our close.
+    fn answer_close(&mut self, frame: Option<CloseFrame>, now: MonoNs) -> Option<String> {
+        // For a server "closed" is what success looks like: the answer is in the wire then.
         match self.socket.flush() {
             Ok(()) | Err(Error::ConnectionClosed) => {}
             Err(e) => log::debug!("answer to a close frame not written: {e}"),
         }
-        match frame {
+        let why = match frame {
             Some(f) => format!("closed by peer: {} {}", u16::from(f.code), f.reason),
             None => "closed by peer without a code".to_string(),
-        }
+        };
+        self.leave(why, now)
     }
 
     /// The peer broke a rule or a cap: it is told by code before the stream ends.
-    fn fail(&mut self, e: Error, cap_bytes: usize) -> NetError {
+    fn fail(&mut self, e: Error, cap_bytes: usize, now: MonoNs) -> Served {
         let code: u16 = match &e {
             Error::Capacity(_) => 1009,
             Error::Utf8(_) => 1007,
+            Error::Io(io) if io.kind() == std::io::ErrorKind::QuotaExceeded => 1009,
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
-                return ws_error(e, cap_bytes);
+                return Err(ws_error(e, cap_bytes));
             }
             _ => 1002,
         };
         let [high, low] = code.to_be_bytes();
-        let wire = self.socket.get_mut();
-        let told = wire
-            .append(&[0x88, 2, high, low])
-            .and_then(|()| wire.pump().map_err(|e| net_error("writing", e)));
-        if let Err(e) = told {
-            log::debug!("close frame not written: {e}");
-        }
-        ws_error(e, cap_bytes)
+        self.socket.get_mut().append(&[0x88, 2, high, low])?;
+        Ok(self.leave(ws_error(e, cap_bytes).to_string(), now))
     }
 
     fn keep_deadlines(&mut self, config: &ServerConfig, now: MonoNs) -> Served {

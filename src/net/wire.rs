@@ -60,6 +60,12 @@ impl Wire {
         self.read_budget_bytes = bytes;
     }
 
+    /// Forgets what waits to be written: the peer does not take it any more.
+    pub(super) fn drop_output(&mut self) {
+        self.out.clear();
+        self.sent = 0;
+    }
+
     /// Buffers all of `bytes`.
     ///
     /// # Errors
@@ -89,8 +95,7 @@ impl Wire {
                 Err(e) => return Err(e),
             }
         }
-        self.out.clear();
-        self.sent = 0;
+        self.drop_output();
         match self.stream.flush() {
             Err(e) if !is_no_data(&e) => Err(e),
             _ => Ok(()),
