@@ -108,6 +108,7 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
         journal_dir: state.journal(),
         status_file: Some(state.path().join("status.json")),
         faults,
+        wrap: None,
         boot: clock.utc(),
         started: clock.now(),
     };

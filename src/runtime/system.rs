@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::actor::{ActorId, EdgeId};
+use super::actor::{Actor, ActorId, EdgeId};
 use super::child::{ChildSpec, SpecError};
 use super::events::{EventLog, SupervisorEvent};
 use super::fault::FaultSpec;
@@ -98,6 +98,9 @@ pub(super) struct Hooks {
     pub(super) event: Option<EventHook>,
     pub(super) dump: Option<DumpHook>,
 }
+
+/// Puts something around an actor; it is told the actor's name.
+pub type Wrap = Arc<dyn Fn(&str, Box<dyn Actor>) -> Box<dyn Actor> + Send + Sync>;
 
 /// Asks a running system to drain, from any thread; clones ask the same system.
 #[derive(Clone, Debug)]
@@ -229,6 +232,15 @@ impl SystemBuilder {
         }
         let names: Vec<&str> = self.actors.iter().map(|a| a.name.as_str()).collect();
         Err(format!("no actor is called {}; there are: {}", fault.actor, names.join(", ")))
+    }
+
+    /// Puts something around every generation of every actor declared so far, such as a test's probe.
+    pub fn wrap_all(&mut self, wrap: &Wrap) {
+        for actor in &mut self.actors {
+            let Some(spec) = &mut actor.spec else { continue };
+            let (start, wrap, name) = (Arc::clone(&spec.start), Arc::clone(wrap), actor.name.clone());
+            spec.start = Arc::new(move |cx| Ok(wrap(&name, start(cx)?)));
+        }
     }
 
     /// The health cells of the actors named so far, for those that look at others.

@@ -14,7 +14,7 @@ use crate::config::{Config, Mode};
 use crate::ops::sources::StatusSources;
 use crate::runtime::child::SpecError;
 use crate::runtime::fault::FaultSpec;
-use crate::runtime::system::{System, SystemBuilder, SystemSettings, Threading};
+use crate::runtime::system::{System, SystemBuilder, SystemSettings, Threading, Wrap};
 use crate::trading::domain::Instruments;
 use crate::trading::risk::KillSwitch;
 use crate::trading::venue::binance::Credentials;
@@ -63,6 +63,8 @@ pub struct Parts {
     pub status_file: Option<PathBuf>,
     /// Actors to break on purpose.
     pub faults: Vec<FaultSpec>,
+    /// Put around every actor; for probes.
+    pub wrap: Option<Wrap>,
     /// When the process started: part of every client order id.
     pub boot: UtcNs,
     /// The same moment on the monotonic clock.

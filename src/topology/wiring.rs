@@ -487,6 +487,9 @@ impl<'a> Wiring<'a> {
         if let Some(id) = ops {
             self.ops_child(id, &sources);
         }
+        if let Some(wrap) = &self.parts.wrap {
+            self.builder.wrap_all(wrap);
+        }
         for fault in faults {
             self.builder.inject(fault).map_err(EngineError::Fault)?;
         }

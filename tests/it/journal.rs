@@ -19,7 +19,7 @@ use pindrop::trading::domain::{
 };
 use pindrop::trading::journal::record::{RecordError, Stored, decode, encode};
 use pindrop::trading::journal::{
-    JournalError, JournalPorts, JournalSettings, JournalWriter, SyncPolicy, dump, recover, verify,
+    JournalError, JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy, dump, recover, verify,
 };
 use pindrop::trading::telemetry::JournalView;
 
@@ -288,10 +288,9 @@ impl Bench {
             ..JournalSettings::new(self.dir.clone(), self.boot)
         };
         let ports = JournalPorts {
-            orders: self.orders.inbox(),
+            orders: vec![OrderRecords { inbox: self.orders.inbox(), written: self.written.clone() }],
             market: self.market.clone(),
             instruments: instruments(),
-            written: self.written.clone(),
             view: self.view.clone(),
             clock: Clock::Virtual(self.clock.clone()),
         };
