@@ -16,12 +16,18 @@ pub mod memory;
 pub mod rate;
 // Names to addresses, on a thread of its own.
 pub mod resolve;
+// What HTTP/1.1 bytes mean.
+mod http1;
 // The small HTTP and WebSocket server of the venue and the ops page.
 pub mod server;
+// One connection of the server.
+mod server_conn;
 // TCP and TLS streams.
 pub mod stream;
 // Base URLs.
 pub mod url;
+// A stream with an outgoing buffer.
+mod wire;
 // The WebSocket client.
 pub mod websocket;
 
@@ -130,7 +136,7 @@ impl fmt::Display for NetError {
 impl std::error::Error for NetError {}
 
 /// A request to a REST API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpRequest {
     /// `GET`, `POST`, `DELETE`, ...
     pub method: &'static str,
@@ -142,6 +148,14 @@ pub struct HttpRequest {
     pub headers: Vec<(String, String)>,
     /// The body; empty for none.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for HttpRequest {
+    /// Without the query, the headers' values and the body: they carry keys and signatures.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.target.split('?').next().unwrap_or_default();
+        write!(f, "{} {}{path}", self.method, self.base_url)
+    }
 }
 
 /// The answer to an [`HttpRequest`].

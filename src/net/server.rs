@@ -1,11 +1,34 @@
-//! API only; the body follows.
+//! A small HTTP/1.1 and WebSocket server, for the venue and the ops page.
+//!
+//! In: streams from an acceptor, and `now`. Out: requests and messages as events; what the caller answers goes back.
+//! Always: one thread (the caller's), nothing blocks, every buffer has a cap and every wait a deadline, events of
+//! one connection come in order, and a [`ConnId`] is never used twice.
+//!
+//! Why our own: the live HTTP server crates bring a thread pool or a runtime, block in reads without a deadline
+//! for heads, and cannot be stepped over memory streams under a virtual clock. What is hard is not ours: httparse
+//! reads the heads, tungstenite the frames; this file holds the connections' states and [`super::http1`] the
+//! rules for lengths. Outgoing frames are unmasked and trivial, so they are put together here, once per client
+//! straight into its buffer.
+//!
+//! ```text
+//! Http: Reading -> Asked -> Reading ...          (keep-alive, one request at a time)
+//!                        -> Ending               (answer, then close)
+//!       Reading -> AskedUpgrade -> Ws            (accept_ws)
+//! ```
+
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use tungstenite::Utf8Bytes;
 
-use super::{Acceptor, HttpResponse};
+use super::server_conn::{Conn, Outcome};
+use super::wire::Wire;
+use super::{Acceptor, HttpResponse, Stream};
 use crate::clock::MonoNs;
+
+/// Streams accepted in one pass.
+const ACCEPTS_PER_PASS: usize = 16;
 
 /// Limits of a [`Server`]: every buffer and every wait has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +124,7 @@ pub enum ServerEvent {
         /// From whom.
         conn: ConnId,
     },
-    /// The connection is gone; its id means nothing any more. Comes once for every connection that had an
-    /// `Upgrade` or `Request` event and for those that failed before.
+    /// The connection is gone; its id means nothing any more. Comes once for every connection.
     Closed {
         /// Which.
         conn: ConnId,
@@ -112,59 +134,167 @@ pub enum ServerEvent {
 }
 
 /// The server.
-pub struct Server {}
+pub struct Server {
+    acceptor: Box<dyn Acceptor>,
+    config: ServerConfig,
+    /// Ordered by id, because ids only grow.
+    conns: Vec<Conn>,
+    events: VecDeque<ServerEvent>,
+    next_id: u64,
+    now: MonoNs,
+}
 
 impl Server {
     /// A server on what `acceptor` accepts.
-    pub fn new(_acceptor: Box<dyn Acceptor>, _config: ServerConfig) -> Self {
-        todo!()
+    pub fn new(acceptor: Box<dyn Acceptor>, config: ServerConfig) -> Self {
+        let (conns, events) = (Vec::new(), VecDeque::new());
+        Self { acceptor, config, conns, events, next_id: 1, now: MonoNs::ZERO }
     }
+
     /// The next event; reads and writes when its queue is empty. `None`: nothing is ready.
-    pub fn poll(&mut self, _now: MonoNs) -> Option<ServerEvent> {
-        todo!()
+    pub fn poll(&mut self, now: MonoNs) -> Option<ServerEvent> {
+        self.now = now;
+        if self.events.is_empty() {
+            self.accept();
+            self.serve();
+        }
+        self.events.pop_front()
     }
-    /// Writes what waits, as far as the sockets take it; `poll` does it too.
-    pub fn flush(&mut self, _now: MonoNs) {
-        todo!()
+
+    /// Writes what waits, as far as the sockets take it; `poll` does it too, once its events are taken.
+    pub fn flush(&mut self) {
+        for conn in &mut self.conns {
+            conn.pump();
+        }
     }
-    /// Answers the request; false when the connection is gone or asked nothing.
-    pub fn respond(&mut self, _conn: ConnId, _response: HttpResponse) -> bool {
-        todo!()
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_PASS {
+            match self.acceptor.accept() {
+                Ok(Some(stream)) => self.admit(stream),
+                Ok(None) => return,
+                Err(e) => {
+                    log::warn!("accepting a connection failed: {e}");
+                    return;
+                }
+            }
+        }
     }
+
+    fn admit(&mut self, mut stream: Box<dyn Stream>) {
+        if self.conns.len() >= self.config.conns_max {
+            log::warn!("connection refused: {} are open", self.conns.len());
+            stream.shutdown();
+            return;
+        }
+        let wire = Wire::new(stream, self.config.write_buffer_bytes_max);
+        self.conns.push(Conn::new(ConnId(self.next_id), wire, self.now));
+        self.next_id += 1;
+    }
+
+    /// One pass over all connections.
+    fn serve(&mut self) {
+        let (now, config, events) = (self.now, &self.config, &mut self.events);
+        for conn in &mut self.conns {
+            conn.serve(config, now, events);
+        }
+        self.reap();
+    }
+
+    /// Forgets ended connections, telling why.
+    fn reap(&mut self) {
+        let events = &mut self.events;
+        self.conns.retain_mut(|conn| match conn.take_end() {
+            Some(why) => {
+                events.push_back(ServerEvent::Closed { conn: conn.id(), why });
+                false
+            }
+            None => true,
+        });
+    }
+
+    fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let at = self.conns.binary_search_by_key(&id, Conn::id).ok()?;
+        self.conns.get_mut(at)
+    }
+
+    /// Answers the request or refuses the upgrade; false when the connection is gone or asked nothing. Adds
+    /// `Content-Length` and `Connection`; what it cannot send as a header is left out and logged.
+    pub fn respond(&mut self, conn: ConnId, response: HttpResponse) -> bool {
+        let now = self.now;
+        self.act(conn, |conn| conn.respond(&response, now))
+    }
+
     /// Accepts the upgrade; false when the connection is gone or asked for none.
-    pub fn accept_ws(&mut self, _conn: ConnId) -> bool {
-        todo!()
+    pub fn accept_ws(&mut self, conn: ConnId) -> bool {
+        let (now, config) = (self.now, self.config.clone());
+        self.act(conn, |conn| conn.accept_ws(&config, now))
     }
-    /// Queues a text message (a `&Utf8Bytes` will do); false when the connection is gone or not open.
-    pub fn send_text(&mut self, _conn: ConnId, _text: &str) -> bool {
-        todo!()
+
+    /// Queues a text message (a `&Utf8Bytes` will do); false when the connection is gone or not an open
+    /// WebSocket. A client whose buffer is full is dropped. The bytes leave with the next `flush` or `poll`.
+    pub fn send_text(&mut self, conn: ConnId, text: &str) -> bool {
+        self.act(conn, |conn| conn.send_text(text))
     }
-    /// Begins the close handshake of a WebSocket; a plain connection ends after what is queued.
-    pub fn close(&mut self, _conn: ConnId, _code: u16, _reason: &str) {
-        todo!()
+
+    fn act(&mut self, id: ConnId, act: impl FnOnce(&mut Conn) -> Outcome) -> bool {
+        match self.conn(id).map(act) {
+            Some(Ok(done)) => done,
+            Some(Err(e)) => {
+                if let Some(conn) = self.conn(id) {
+                    conn.end(e.to_string());
+                }
+                false
+            }
+            None => false,
+        }
     }
+
+    /// Begins the close handshake of a WebSocket (the reason is cut at 120 bytes); a plain connection ends once
+    /// what is queued is written.
+    pub fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
+        let now = self.now;
+        self.act(conn, |conn| conn.close(code, reason, now));
+    }
+
     /// Ends the connection at once, losing what is queued.
-    pub fn drop_conn(&mut self, _conn: ConnId) {
-        todo!()
+    pub fn drop_conn(&mut self, conn: ConnId) {
+        if let Some(conn) = self.conn(conn) {
+            conn.end("dropped by us".to_string());
+        }
     }
-    /// Stops (or resumes) reading and writing, keeping TCP: a peer that is there and says nothing.
-    pub fn half_open(&mut self, _conn: ConnId, _on: bool) {
-        todo!()
+
+    /// Stops (or resumes) reading and writing, keeping TCP: a peer that is there and says nothing. What is sent
+    /// to it meanwhile is lost.
+    pub fn half_open(&mut self, conn: ConnId, on: bool) {
+        if let Some(conn) = self.conn(conn) {
+            conn.half_open(on);
+        }
     }
+
     /// How many connections are held.
     pub fn connections(&self) -> usize {
-        todo!()
+        self.conns.iter().filter(|conn| !conn.has_ended()).count()
     }
+
     /// Bytes queued for a client; zero when it is gone.
-    pub fn buffered(&self, _conn: ConnId) -> usize {
-        todo!()
+    pub fn buffered(&self, conn: ConnId) -> usize {
+        let at = self.conns.binary_search_by_key(&conn, Conn::id);
+        at.map_or(0, |at| self.conns[at].buffered())
     }
-    /// The descriptors to poll, and whether also for room to write.
-    pub fn waits(&self, _each: &mut dyn FnMut(BorrowedFd<'_>, bool)) {
-        todo!()
+
+    /// The descriptors to poll for reading, and whether also for room to write.
+    pub fn waits(&self, each: &mut dyn FnMut(BorrowedFd<'_>, bool)) {
+        if let Some(fd) = self.acceptor.fd() {
+            each(fd, false);
+        }
+        for conn in &self.conns {
+            conn.waits(each);
+        }
     }
+
     /// Whether no event waits and nothing is queued for any client.
     pub fn is_idle(&self) -> bool {
-        todo!()
+        self.events.is_empty() && self.conns.iter().all(Conn::is_idle)
     }
 }

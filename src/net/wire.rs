@@ -1,0 +1,163 @@
+//! A stream with an outgoing buffer of its own, for the protocols on top of it.
+//!
+//! In: whole frames and messages. Out: bytes on the stream, as fast as it takes them. Always: what was accepted
+//! is sent in order and without gaps, the buffer never passes its cap, `Interrupted` means "no data now", and
+//! the number of buffered bytes is known exactly (tungstenite hides its own buffer; over this one it is always
+//! empty, because a write here never blocks).
+
+use std::io::{self, Read, Write};
+
+use super::{NetError, Stream, Wants};
+
+/// See the module.
+pub(super) struct Wire {
+    stream: Box<dyn Stream>,
+    out: Vec<u8>,
+    sent: usize,
+    out_bytes_max: usize,
+    arrived: bool,
+    read_budget_bytes: usize,
+}
+
+impl Wire {
+    /// Buffers at most `out_bytes_max` bytes that wait for `stream`.
+    pub(super) fn new(stream: Box<dyn Stream>, out_bytes_max: usize) -> Self {
+        let read_budget_bytes = usize::MAX;
+        Self { stream, out: Vec::new(), sent: 0, out_bytes_max, arrived: false, read_budget_bytes }
+    }
+
+    /// The stream below.
+    pub(super) fn stream(&self) -> &dyn Stream {
+        &*self.stream
+    }
+
+    /// Ends the stream below at once.
+    pub(super) fn shutdown(&mut self) {
+        self.stream.shutdown();
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn buffered(&self) -> usize {
+        self.out.len() - self.sent
+    }
+
+    /// What to poll the descriptor for.
+    pub(super) fn wants(&self) -> Wants {
+        match self.stream.wants() {
+            Wants::Read if self.buffered() > 0 => Wants::ReadWrite,
+            wants => wants,
+        }
+    }
+
+    /// Whether bytes arrived since the last call.
+    pub(super) fn take_arrived(&mut self) -> bool {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Lets at most so many bytes be read before the next call; more is `QuotaExceeded`. Ends a peer that keeps
+    /// a codec busy without ever completing a message.
+    pub(super) fn grant_reads(&mut self, bytes: usize) {
+        self.read_budget_bytes = bytes;
+    }
+
+    /// Forgets what waits to be written: the peer does not take it any more.
+    pub(super) fn drop_output(&mut self) {
+        self.out.clear();
+        self.sent = 0;
+    }
+
+    /// Buffers all of `bytes`.
+    ///
+    /// # Errors
+    /// [`NetError::TooLarge`] when they do not fit below the cap; nothing was buffered then.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+        if self.buffered() + bytes.len() > self.out_bytes_max {
+            return Err(NetError::TooLarge("write buffer", self.out_bytes_max));
+        }
+        if self.sent > 0 && self.out.len() + bytes.len() > self.out.capacity() {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Writes what waits, as far as the stream takes it.
+    ///
+    /// # Errors
+    /// The stream's, but never `WouldBlock`.
+    pub(super) fn pump(&mut self) -> io::Result<()> {
+        while self.sent < self.out.len() {
+            match self.stream.write(&self.out[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.sent += n,
+                Err(e) if is_no_data(&e) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        self.drop_output();
+        match self.stream.flush() {
+            Err(e) if !is_no_data(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.buffered() > 0 {
+            self.pump()?;
+        }
+        if self.read_budget_bytes == 0 {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let room = buf.len().min(self.read_budget_bytes);
+        match self.stream.read(&mut buf[..room]) {
+            Ok(n) => {
+                self.arrived |= n > 0;
+                self.read_budget_bytes -= n;
+                Ok(n)
+            }
+            Err(e) if is_no_data(&e) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl Write for Wire {
+    /// Takes everything or nothing; `StorageFull` when the cap is passed.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.append(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(too_large) => Err(io::Error::new(io::ErrorKind::StorageFull, too_large)),
+        }
+    }
+
+    /// Writes what the stream takes now; the rest stays buffered and is no error.
+    fn flush(&mut self) -> io::Result<()> {
+        self.pump()
+    }
+}
+
+/// Whether an error only says "not now".
+pub(super) fn is_no_data(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The error behind an I/O error: ours or TLS' where one is wrapped, and the peer's end as what it is.
+pub(super) fn net_error(during: &'static str, e: io::Error) -> NetError {
+    let e = match e.downcast::<NetError>() {
+        Ok(ours) => return ours,
+        Err(e) => e,
+    };
+    if let Some(tls) = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return NetError::Tls(tls.to_string());
+    }
+    match e.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => NetError::Closed(format!("{during}: {e}")),
+        _ => NetError::Io(during, e),
+    }
+}
