@@ -103,6 +103,11 @@ impl Ids {
         self.parse(id).filter(|own| own.boot == self.boot)
     }
 
+    /// From here on `generation` mints.
+    pub fn set_generation(&mut self, generation: Generation) {
+        self.generation = generation.0;
+    }
+
     /// The generation that mints.
     pub fn generation(&self) -> u32 {
         self.generation
@@ -170,7 +175,8 @@ mod tests {
     #[test]
     fn strangers_are_not_ours() {
         let ours = ids(1, 1);
-        for id in ["", "pin", "pin-", "pin-1-1", "pin-1-1-1-1", "pin2-1-1-1", "pin-1-1-", "x-1-1-1"] {
+        for id in ["", "pin", "pin-", "pin-1-1", "pin-1-1-1-1", "pin2-1-1-1", "pin-1-1-", "x-1-1-1"]
+        {
             assert_eq!(ours.parse(id), None, "{id}");
         }
     }

@@ -463,7 +463,10 @@ mod tests {
         );
         check(
             Event::Fill { last: qty(10), cum: None },
-            ["filled", "filled", "filled", "filled", "filled", "filled", "canceled", "rejected", "expired"],
+            [
+                "filled", "filled", "filled", "filled", "filled", "filled", "canceled", "rejected",
+                "expired",
+            ],
         );
         row!(Event::Fill { last: qty(3), cum: cum(0) }, ".P", ".N", ".F", ".C", ".U");
         row!(Event::CancelSent, "C", "C", "C", ".C", "U");
@@ -480,19 +483,35 @@ mod tests {
         row!(Event::Query(OrderStatus::Unknown, qty(0)), ".P", ".N", ".F", ".C", ".U");
         row!(
             Event::Query(OrderStatus::Canceled, qty(0)),
-            "canceled", "canceled", "canceled", "canceled", "canceled"
+            "canceled",
+            "canceled",
+            "canceled",
+            "canceled",
+            "canceled"
         );
         row!(
             Event::Query(OrderStatus::Filled, qty(10)),
-            ".filled", ".filled", ".filled", ".filled", ".filled"
+            ".filled",
+            ".filled",
+            ".filled",
+            ".filled",
+            ".filled"
         );
         row!(
             Event::Query(OrderStatus::Expired, qty(0)),
-            "expired", "expired", "expired", "expired", "expired"
+            "expired",
+            "expired",
+            "expired",
+            "expired",
+            "expired"
         );
         row!(
             Event::Query(OrderStatus::Rejected, qty(0)),
-            "rejected", "rejected", "rejected", "rejected", "rejected"
+            "rejected",
+            "rejected",
+            "rejected",
+            "rejected",
+            "rejected"
         );
         row!(Event::NotFound, "rejected", "canceled", "canceled", "canceled", "rejected");
     }

@@ -9,15 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::MonoNs;
 use crate::trading::domain::{
-    InstrumentId, NewOrder, Notional, OrderKind, OrderRef, OrderStatus, Price, Qty, Side,
+    InstrumentId, NewOrder, Notional, OrderKind, OrderRef, OrderStatus, Price, Qty, Reason, Side,
     SignedQty, TimeInForce,
 };
 use crate::trading::risk::Exposure;
+use crate::trading::telemetry::OrderTotals;
 
 use super::open_orders::{Order, PLACES};
 
 /// Words of one order.
 const ORDER_WORDS: usize = 9;
+/// Words of the totals.
+const TOTAL_WORDS: usize = 9;
 /// Words of one position.
 const POSITION_WORDS: usize = 9;
 
@@ -29,6 +32,8 @@ pub struct Vault(Arc<Inner>);
 struct Inner {
     next_seq: AtomicU64,
     sessions: AtomicU64,
+    totals: [AtomicU64; TOTAL_WORDS],
+    refused: [AtomicU64; Reason::ALL.len()],
     positions: Box<[[AtomicU64; POSITION_WORDS]]>,
     orders: Box<[[AtomicU64; ORDER_WORDS]]>,
 }
@@ -97,6 +102,8 @@ impl Vault {
         Self(Arc::new(Inner {
             next_seq: AtomicU64::new(1),
             sessions: AtomicU64::new(0),
+            totals: Default::default(),
+            refused: Default::default(),
             positions: (0..instruments).map(|_| Default::default()).collect(),
             orders: (0..PLACES).map(|_| Default::default()).collect(),
         }))
@@ -132,6 +139,12 @@ impl Vault {
         }
     }
 
+    /// The net quantity kept of an instrument; any thread may ask at any time.
+    pub fn position(&self, instrument: InstrumentId) -> SignedQty {
+        let words = self.0.positions.get(instrument.index());
+        SignedQty::from_units(words.map_or(0, |words| signed(load(&words[0]))))
+    }
+
     /// The next counter for a client order id that no generation has used.
     pub(super) fn next_seq(&self) -> u64 {
         load(&self.0.next_seq)
@@ -150,6 +163,47 @@ impl Vault {
     /// Sessions opened by all generations.
     pub(super) fn sessions(&self) -> u64 {
         load(&self.0.sessions)
+    }
+
+    /// Keeps what became of all orders.
+    pub(super) fn keep_totals(&self, totals: &OrderTotals, refused: &[u64; Reason::ALL.len()]) {
+        let t = totals;
+        let counts = [
+            t.sent,
+            t.acknowledged,
+            t.filled,
+            t.fills,
+            t.cancelled,
+            t.rejected,
+            t.refused,
+            t.expired,
+            t.duplicates,
+        ];
+        for (word, count) in self.0.totals.iter().zip(counts) {
+            word.store(count, Ordering::Relaxed);
+        }
+        for (word, count) in self.0.refused.iter().zip(refused) {
+            word.store(*count, Ordering::Relaxed);
+        }
+    }
+
+    /// What became of all orders.
+    pub(super) fn totals(&self) -> (OrderTotals, [u64; Reason::ALL.len()]) {
+        let [sent, acknowledged, filled, fills, cancelled, rejected, refused, expired, duplicates] =
+            self.0.totals.each_ref().map(load);
+        let totals = OrderTotals {
+            sent,
+            acknowledged,
+            filled,
+            fills,
+            cancelled,
+            rejected,
+            refused,
+            expired,
+            unknown: 0,
+            duplicates,
+        };
+        (totals, self.0.refused.each_ref().map(load))
     }
 
     /// Keeps an order as it stands now.

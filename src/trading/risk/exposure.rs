@@ -166,8 +166,7 @@ mod tests {
 
     fn instrument(qty_decimals: u8) -> Instrument {
         let symbol = name("BTCUSDT");
-        let it =
-            Instrument::new(InstrumentId(0), VenueId(0), name("b"), symbol, (8, qty_decimals));
+        let it = Instrument::new(InstrumentId(0), VenueId(0), name("b"), symbol, (8, qty_decimals));
         it.set_rules(Rules {
             base: name("BTC"),
             quote: name("USDT"),
@@ -238,10 +237,7 @@ mod tests {
     fn what_does_not_fit_changes_nothing() {
         let mut it = Exposure { qty: SignedQty::from_units(i64::MAX), ..Exposure::default() };
         let before = it;
-        assert_eq!(
-            it.apply(&fill(Side::Buy, 1, 1, 0, ""), &instrument(8)),
-            Err(ExposureOverflow)
-        );
+        assert_eq!(it.apply(&fill(Side::Buy, 1, 1, 0, ""), &instrument(8)), Err(ExposureOverflow));
         assert_eq!(it, before);
     }
 

@@ -106,7 +106,11 @@ impl Gate {
     ///
     /// # Errors
     /// The reason of the first check that failed, in the order of the module's table.
-    pub fn check(&self, order: &NewOrder, at: &Situation<'_>) -> Result<Approved<NewOrder>, Reason> {
+    pub fn check(
+        &self,
+        order: &NewOrder,
+        at: &Situation<'_>,
+    ) -> Result<Approved<NewOrder>, Reason> {
         let (limits, rules) = self.check_permission(at)?;
         let mid = check_market(limits, at)?;
         let price = check_terms(order, limits, rules, at)?;
@@ -120,7 +124,10 @@ impl Gate {
     }
 
     /// Checks 1 to 5: may anything be sent at all?
-    fn check_permission<'a>(&'a self, at: &Situation<'a>) -> Result<(&'a Limits, &'a Rules), Reason> {
+    fn check_permission<'a>(
+        &'a self,
+        at: &Situation<'a>,
+    ) -> Result<(&'a Limits, &'a Rules), Reason> {
         require(!at.draining, Reason::Draining)?;
         require(at.trading.enabled(), Reason::KillSwitch)?;
         require(at.journal_up, Reason::JournalDown)?;
@@ -200,21 +207,14 @@ mod tests {
 
     use super::*;
     use crate::trading::domain::instrument::Name;
-    use crate::trading::domain::{
-        InstrumentId, Level, Notional, Stamps, TimeInForce, VenueId,
-    };
+    use crate::trading::domain::{InstrumentId, Level, Notional, Stamps, TimeInForce, VenueId};
 
     const NOW: MonoNs = MonoNs::from_millis(10_000);
 
     fn instrument(trading: bool) -> Instrument {
         let name = |text| Name::from(text).expect("short");
-        let it = Instrument::new(
-            InstrumentId(0),
-            VenueId(0),
-            name("binance"),
-            name("BTCUSDT"),
-            (2, 3),
-        );
+        let it =
+            Instrument::new(InstrumentId(0), VenueId(0), name("binance"), name("BTCUSDT"), (2, 3));
         it.set_rules(Rules {
             base: name("BTC"),
             quote: name("USDT"),
@@ -244,7 +244,8 @@ mod tests {
     }
 
     fn top() -> TopOfBook {
-        let level = |price| Some(Level { price: Price::from_units(price), qty: Qty::from_units(5) });
+        let level =
+            |price| Some(Level { price: Price::from_units(price), qty: Qty::from_units(5) });
         TopOfBook {
             state: BookState::Live,
             bid: level(9_990),
@@ -344,7 +345,11 @@ mod tests {
 
     #[test]
     fn price() {
-        let set = |units| move |o: &mut NewOrder, _: &mut TopOfBook, _: &mut Situation<'_>| o.price = Price::from_units(units);
+        let set = |units| {
+            move |o: &mut NewOrder, _: &mut TopOfBook, _: &mut Situation<'_>| {
+                o.price = Price::from_units(units)
+            }
+        };
         check("off the tick", Some(Reason::PriceStep), set(10_005));
         check("zero", Some(Reason::PriceStep), set(0));
         check("negative", Some(Reason::PriceStep), set(-10));
@@ -358,7 +363,11 @@ mod tests {
 
     #[test]
     fn quantity_and_notional() {
-        let set = |units| move |o: &mut NewOrder, _: &mut TopOfBook, _: &mut Situation<'_>| o.qty = Qty::from_units(units);
+        let set = |units| {
+            move |o: &mut NewOrder, _: &mut TopOfBook, _: &mut Situation<'_>| {
+                o.qty = Qty::from_units(units)
+            }
+        };
         check("zero", Some(Reason::Quantity), set(0));
         check("negative", Some(Reason::Quantity), set(-2));
         check("below the venue's smallest", Some(Reason::Quantity), set(2));
@@ -375,9 +384,11 @@ mod tests {
 
     #[test]
     fn position() {
-        let long = |held, working| move |_: &mut NewOrder, _: &mut TopOfBook, at: &mut Situation<'_>| {
-            at.position = SignedQty::from_units(held);
-            at.working_buy = Qty::from_units(working);
+        let long = |held, working| {
+            move |_: &mut NewOrder, _: &mut TopOfBook, at: &mut Situation<'_>| {
+                at.position = SignedQty::from_units(held);
+                at.working_buy = Qty::from_units(working);
+            }
         };
         check("at the limit", None, long(150, 40));
         check("past it", Some(Reason::Position), long(150, 41));

@@ -93,7 +93,8 @@ impl LimitsConfig {
     pub fn resolve(&self, instrument: &Instrument) -> Result<Limits, LimitError> {
         let qty = |key, text: &Option<String>| {
             let text = text.as_deref().ok_or(LimitError::unset(key))?;
-            Qty::parse(text.as_bytes(), instrument.qty_decimals).map_err(|e| LimitError::bad(key, e))
+            Qty::parse(text.as_bytes(), instrument.qty_decimals)
+                .map_err(|e| LimitError::bad(key, e))
         };
         let set = |key, value: Option<u64>| value.ok_or(LimitError::unset(key));
         let notional = self.order_notional_max.as_deref();
@@ -202,6 +203,9 @@ mod tests {
         assert_eq!(limits.order_qty_max, Qty::from_units(10_000_000));
         assert_eq!(limits.order_notional_max.units(), 1000 * 10_i128.pow(16));
         let unset = LimitsConfig::default().resolve(&instrument());
-        assert_eq!(unset.map_err(|e| e.to_string()), Err("risk.order_notional_max is not set".into()));
+        assert_eq!(
+            unset.map_err(|e| e.to_string()),
+            Err("risk.order_notional_max is not set".into())
+        );
     }
 }

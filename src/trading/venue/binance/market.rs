@@ -200,6 +200,7 @@ pub(super) fn ascii(bytes: Vec<u8>) -> String {
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
+    use std::io::BufRead as _;
 
     use proptest::prelude::*;
     use proptest::sample::Index;
@@ -267,6 +268,34 @@ mod tests {
             assert!(agree(&mut spot, payload.as_bytes()), "{payload}");
             assert!(agree(&mut spot, wrapped(payload).as_bytes()), "{payload}");
         }
+    }
+
+    // Every frame of a recording takes the fast way, and both readers agree on it.
+    #[track_caller]
+    fn check_recording(flavor: Flavor, symbol: &str, file: &str) {
+        let root = std::env::var("PINDROP_DATA")
+            .unwrap_or_else(|_| format!("{}/../shared/data", env!("CARGO_MANIFEST_DIR")));
+        let Ok(recording) = std::fs::File::open(format!("{root}/{file}")) else {
+            return assert!(!std::path::Path::new(&root).exists(), "{file} is missing");
+        };
+        let mut market = BinanceMarket::new(flavor, &[instrument(0, symbol, 8)]);
+        let lines = std::io::BufReader::new(flate2::read::GzDecoder::new(recording)).lines();
+        let mut frames = 0;
+        for line in lines.map(|line| line.expect("gzipped text")) {
+            let frame = &line[line.find('{').expect("a frame")..];
+            if frame.starts_with("{\"stream\"") {
+                assert!(agree(&mut market, frame.as_bytes()), "{frame}");
+                frames += 1;
+            }
+        }
+        assert!(frames > 30_000, "{frames}");
+    }
+
+    #[test]
+    fn recordings_take_the_fast_way() {
+        check_recording(Flavor::Spot, "BTCUSDT", "binance-spot/btcusdt_20240808.gz");
+        check_recording(Flavor::UsdM, "BTCUSDT", "binance-usdm/btcusdt_20240808.gz");
+        check_recording(Flavor::CoinM, "ETHUSD_PERP", "binance-cm/ethusd_perp_20240808.gz");
     }
 
     // Decodes `frame` and gives its kind and updates.
