@@ -174,8 +174,7 @@ impl Server {
     }
 
     /// Writes what waits, as far as the sockets take it; `poll` does it too, once its events are taken.
-    pub fn flush(&mut self, now: MonoNs) {
-        self.now = now;
+    pub fn flush(&mut self) {
         for conn in &mut self.conns {
             conn.pump();
         }

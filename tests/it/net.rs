@@ -139,7 +139,7 @@ fn echo(server: &mut Server, now: MonoNs) -> Option<String> {
             ServerEvent::Closed { why, .. } => closed = Some(why),
         }
     }
-    server.flush(now);
+    server.flush();
     closed
 }
 
@@ -171,7 +171,7 @@ fn opened(net: &MemoryNet, server: &mut Server, config: WsConfig) -> (WsClient, 
             Some(ServerEvent::Upgrade { conn, request }) => {
                 assert_eq!((request.path.as_str(), request.query.as_str()), ("/ws", "x=1"));
                 assert!(server.accept_ws(conn));
-                server.flush(MonoNs::ZERO);
+                server.flush();
                 assert_eq!(client.poll(MonoNs::ZERO).unwrap(), Some(WsEvent::Opened));
                 return (client, conn);
             }
@@ -230,7 +230,7 @@ fn a_message_above_the_clients_cap_ends_it() {
         WsConfig { frame_bytes_max: 100, message_bytes_max: 100, ..quiet() },
     );
     server.send_text(conn, &"x".repeat(101));
-    server.flush(MonoNs::ZERO);
+    server.flush();
     assert!(matches!(client.poll(MonoNs::ZERO), Err(NetError::TooLarge(_, 100))));
 }
 
@@ -264,7 +264,7 @@ fn a_client_that_does_not_read_is_dropped_at_the_servers_cap() {
     let (_other, other) = opened(&net, &mut server, quiet());
     let text = "x".repeat(1000);
     assert!((0..1_000).any(|_| {
-        server.flush(MonoNs::ZERO);
+        server.flush();
         !server.send_text(conn, &text)
     }));
     let event = server.poll(MonoNs::ZERO);
@@ -360,7 +360,7 @@ fn what_the_peer_said_comes_before_the_error_of_writing_to_it() {
     let (net, mut server) = memory_server(server_config());
     let (mut client, conn) = opened(&net, &mut server, quiet());
     server.send_text(conn, "last words");
-    server.flush(MonoNs::ZERO);
+    server.flush();
     server.drop_conn(conn);
     assert!(matches!(client.poll(MonoNs::ZERO), Ok(Some(WsEvent::Text(_)))));
     assert!(matches!(client.send_text(b"late", MonoNs::ZERO), Err(NetError::Closed(_))));
@@ -375,7 +375,7 @@ fn a_refused_upgrade_says_its_status() {
         panic!("no upgrade")
     };
     server.respond(conn, HttpResponse { status: 429, headers: vec![], body: vec![] });
-    server.flush(MonoNs::ZERO);
+    server.flush();
     let error = client.poll(MonoNs::ZERO).unwrap_err().to_string();
     assert!(error.contains("429"), "{error}");
 }
@@ -390,7 +390,7 @@ fn twenty_thousand_small_messages_arrive_in_order() {
             assert!(server.send_text(conn, &format!("{{\"u\":{sent}}}")));
             sent += 1;
         }
-        server.flush(MonoNs::ZERO);
+        server.flush();
         while let Some(event) = client.poll(MonoNs::ZERO).unwrap() {
             let WsEvent::Text(text) = event else { panic!("{event:?}") };
             assert_eq!(text.as_str(), format!("{{\"u\":{got}}}"));
@@ -409,7 +409,7 @@ fn a_hundred_connections_are_held() {
     for (_, conn) in &all {
         assert!(server.send_text(*conn, "all"));
     }
-    server.flush(MonoNs::ZERO);
+    server.flush();
     for (client, _) in &mut all {
         assert!(matches!(client.poll(MonoNs::ZERO), Ok(Some(WsEvent::Text(_)))));
     }
