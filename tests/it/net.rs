@@ -1,5 +1,7 @@
 //! Streams, TLS, WebSocket and HTTP, over memory (virtual time, any slicing of bytes) and over loopback.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, their helpers too")]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
@@ -288,7 +290,7 @@ fn a_dead_peer_is_noticed_by_ping() {
     let (net, mut server) = memory_server(server_config());
     let (mut client, conn) = opened(&net, &mut server, WsConfig::default());
     assert_eq!(client.poll(at_ms(5_000)).unwrap(), None, "pings");
-    assert!(matches!(echo(&mut server, at_ms(5_001)), None));
+    assert_eq!(echo(&mut server, at_ms(5_001)), None);
     assert_eq!(client.poll(at_ms(5_002)).unwrap(), None, "has the pong");
     assert_eq!(client.last_received(), at_ms(5_002));
     server.half_open(conn, true);
@@ -351,6 +353,17 @@ fn a_dropped_connection_ends_without_a_close_frame() {
     server.drop_conn(conn);
     assert!(matches!(client.poll(MonoNs::ZERO), Err(NetError::Closed(_))));
     assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn what_the_peer_said_comes_before_the_error_of_writing_to_it() {
+    let (net, mut server) = memory_server(server_config());
+    let (mut client, conn) = opened(&net, &mut server, quiet());
+    server.send_text(conn, "last words");
+    server.flush();
+    server.drop_conn(conn);
+    assert!(matches!(client.poll(MonoNs::ZERO), Ok(Some(WsEvent::Text(_)))));
+    assert!(matches!(client.send_text(b"late", MonoNs::ZERO), Err(NetError::Closed(_))));
 }
 
 #[test]
