@@ -59,7 +59,7 @@ impl Sum {
 fn frames(levels: usize) -> Vec<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut id = 50_093_239_189_u64;
-    let mut side = |n: usize, random: &mut fastrand::Rng| {
+    let side = |n: usize, random: &mut fastrand::Rng| {
         let level = |_| {
             let (price, qty) = (random.u64(5_500_000..6_500_000), random.u64(0..800_000_000));
             let (qty, part) = (qty / 100_000_000, qty / 1_000 % 100_000);

@@ -25,7 +25,7 @@ pub(crate) fn data(file: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    println!("skipped: {} is not there; PINDROP_DATA names the folder", path.display());
+    eprintln!("skipped: {} is not there; PINDROP_DATA names the folder", path.display());
     None
 }
 
@@ -62,7 +62,7 @@ fn decode_recording(flavor: Flavor, symbol: &str, lines: &str, seen: &mut Seen) 
     let (mut last_id, mut last_trade) = (None, None);
     for line in lines.lines() {
         let Some(from) = line.find('{') else { continue };
-        let frame = line[from..].as_bytes();
+        let frame = &line.as_bytes()[from..];
         let mut updates = Vec::new();
         if frame.starts_with(b"{\"lastUpdateId\"") {
             market
@@ -296,8 +296,7 @@ fn examples_that_concern_orders_decode() {
         }
     }
     if data("binance-examples/spot_docs_examples.jsonl").is_some() {
-        println!("{answers} answers, {refusals} refusals, {reports} reports, {balances} balances");
-        assert!(answers >= 11 && refusals >= 1 && reports >= 9 && balances >= 3);
+        assert!(answers >= 11 && refusals >= 8 && reports >= 9 && balances >= 3);
     }
 }
 
@@ -319,7 +318,6 @@ fn examples_that_concern_markets_decode() {
         }
     }
     if data("binance-examples/spot_docs_examples.jsonl").is_some() {
-        println!("{updates} updates");
         assert!(updates >= 4);
     }
 }

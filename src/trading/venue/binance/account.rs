@@ -4,8 +4,6 @@
 //! Fields and enums: web-socket-api.md (order.place, order.cancel, order.status, myTrades, account.status),
 //! user-data-stream.md (executionReport, outboundAccountPosition), enums.md.
 
-use std::borrow::Cow;
-
 use arrayvec::ArrayString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,7 +14,7 @@ use crate::trading::domain::{ClientOrderId, Commission, ExecType, OrderStatus, P
 use crate::trading::venue::{Balance, DecodeError, VenueOrder, VenueReport, VenueTrade};
 
 use super::event::utc;
-use super::parse::typed;
+use super::parse::{Text, typed};
 use super::symbols::{FOREIGN_DECIMALS, Symbols, name};
 
 /// The code of a refused order (errors.md, NEW_ORDER_REJECTED); a report names the reason in words only.
@@ -26,23 +24,23 @@ const NEW_ORDER_REJECTED: i32 = -2010;
 #[serde(rename_all = "camelCase")]
 struct Order<'a> {
     #[serde(borrow)]
-    symbol: Cow<'a, str>,
+    symbol: Text<'a>,
     order_id: u64,
     #[serde(borrow)]
-    client_order_id: Cow<'a, str>,
+    client_order_id: Text<'a>,
     // In cancels: the key that the order was placed under, while clientOrderId is that of the cancel.
     #[serde(borrow)]
-    orig_client_order_id: Option<Cow<'a, str>>,
+    orig_client_order_id: Option<Text<'a>>,
     #[serde(borrow)]
-    price: Cow<'a, str>,
+    price: Text<'a>,
     #[serde(borrow)]
-    orig_qty: Cow<'a, str>,
+    orig_qty: Text<'a>,
     #[serde(borrow)]
-    executed_qty: Cow<'a, str>,
+    executed_qty: Text<'a>,
     #[serde(borrow)]
-    status: Cow<'a, str>,
+    status: Text<'a>,
     #[serde(borrow)]
-    side: Cow<'a, str>,
+    side: Text<'a>,
 }
 
 // What openOrders.cancelAll gives for orders that belong together.
@@ -58,17 +56,17 @@ struct OrderList<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct OwnTrade<'a> {
     #[serde(borrow)]
-    symbol: Cow<'a, str>,
+    symbol: Text<'a>,
     id: u64,
     order_id: u64,
     #[serde(borrow)]
-    price: Cow<'a, str>,
+    price: Text<'a>,
     #[serde(borrow)]
-    qty: Cow<'a, str>,
+    qty: Text<'a>,
     #[serde(borrow)]
-    commission: Cow<'a, str>,
+    commission: Text<'a>,
     #[serde(borrow)]
-    commission_asset: Cow<'a, str>,
+    commission_asset: Text<'a>,
     time: u64,
     is_buyer: bool,
 }
@@ -83,11 +81,11 @@ pub(super) struct Account<'a> {
 #[derive(Deserialize)]
 struct AccountBalance<'a> {
     #[serde(borrow)]
-    asset: Cow<'a, str>,
+    asset: Text<'a>,
     #[serde(borrow)]
-    free: Cow<'a, str>,
+    free: Text<'a>,
     #[serde(borrow)]
-    locked: Cow<'a, str>,
+    locked: Text<'a>,
 }
 
 /// outboundAccountPosition.
@@ -100,44 +98,44 @@ pub(super) struct AccountEvent<'a> {
 #[derive(Deserialize)]
 struct EventBalance<'a> {
     #[serde(borrow)]
-    a: Cow<'a, str>,
+    a: Text<'a>,
     #[serde(borrow)]
-    f: Cow<'a, str>,
+    f: Text<'a>,
     #[serde(borrow)]
-    l: Cow<'a, str>,
+    l: Text<'a>,
 }
 
 /// executionReport.
 #[derive(Deserialize)]
 pub(super) struct Report<'a> {
     #[serde(rename = "s", borrow)]
-    symbol: Cow<'a, str>,
+    symbol: Text<'a>,
     #[serde(rename = "c", borrow)]
-    client_order_id: Cow<'a, str>,
+    client_order_id: Text<'a>,
     #[serde(rename = "C", borrow)]
-    orig_client_order_id: Option<Cow<'a, str>>,
+    orig_client_order_id: Option<Text<'a>>,
     #[serde(rename = "S", borrow)]
-    side: Cow<'a, str>,
+    side: Text<'a>,
     #[serde(rename = "q", borrow)]
-    qty: Cow<'a, str>,
+    qty: Text<'a>,
     #[serde(rename = "p", borrow)]
-    price: Cow<'a, str>,
+    price: Text<'a>,
     #[serde(rename = "x", borrow)]
-    exec: Cow<'a, str>,
+    exec: Text<'a>,
     #[serde(rename = "X", borrow)]
-    status: Cow<'a, str>,
+    status: Text<'a>,
     #[serde(rename = "i")]
     order_id: u64,
     #[serde(rename = "l", borrow)]
-    last_qty: Cow<'a, str>,
+    last_qty: Text<'a>,
     #[serde(rename = "z", borrow)]
-    cum_qty: Cow<'a, str>,
+    cum_qty: Text<'a>,
     #[serde(rename = "L", borrow)]
-    last_price: Cow<'a, str>,
+    last_price: Text<'a>,
     #[serde(rename = "n", borrow)]
-    commission: Option<Cow<'a, str>>,
+    commission: Option<Text<'a>>,
     #[serde(rename = "N", borrow)]
-    commission_asset: Option<Cow<'a, str>>,
+    commission_asset: Option<Text<'a>>,
     #[serde(rename = "T")]
     time: u64,
     #[serde(rename = "t")]

@@ -563,7 +563,7 @@ mod tests {
         assert_eq!((&*plain.client_order_id, plain.trade_id), ("new", None));
         let rejected = report(&[("x", "\"REJECTED\""), ("X", "\"REJECTED\"")]);
         assert_eq!(rejected.expect("valid").reject_code, -2010);
-        assert_eq!(report(&[("N", "\"A name that is much too long\"")]).is_err(), true);
+        assert!(report(&[("N", "\"A name that is much too long\"")]).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Fields: web-socket-streams.md (Spot); futures differ by `pu`, `T`, `ps` and an `e` in every message.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -35,6 +36,18 @@ pub(super) struct Context<'a> {
     pub(super) prev_id_required: bool,
 }
 
+/// A JSON string, copied only where it has escapes. A bare `Cow` would be copied wherever it is inside something else.
+#[derive(Deserialize)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
 // The outside of a frame, or of the payload in it. Single letters are those of a raw payload.
 #[derive(Deserialize)]
 struct Outside<'a> {
@@ -47,7 +60,7 @@ struct Outside<'a> {
     #[serde(default, deserialize_with = "present")]
     result: bool,
     #[serde(borrow)]
-    e: Option<Cow<'a, str>>,
+    e: Option<Text<'a>>,
     #[serde(default, deserialize_with = "present")]
     u: bool,
     #[serde(default, deserialize_with = "present")]
@@ -60,14 +73,14 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
 }
 
 // A price and a quantity.
-type PriceAndQty<'a> = [Cow<'a, str>; 2];
+type PriceAndQty<'a> = [Text<'a>; 2];
 
 #[derive(Deserialize)]
 struct Depth<'a> {
     #[serde(rename = "E")]
     time: u64,
     #[serde(borrow)]
-    s: Cow<'a, str>,
+    s: Text<'a>,
     #[serde(rename = "U")]
     first_id: u64,
     u: u64,
@@ -83,31 +96,31 @@ struct TradeMessage<'a> {
     #[serde(rename = "E")]
     time: u64,
     #[serde(borrow)]
-    s: Cow<'a, str>,
+    s: Text<'a>,
     t: u64,
     #[serde(borrow)]
-    p: Cow<'a, str>,
+    p: Text<'a>,
     #[serde(borrow)]
-    q: Cow<'a, str>,
+    q: Text<'a>,
     m: bool,
     // Futures only: `MARKET` for a trade in the book; others are insurance fund and deleveraging entries.
     #[serde(rename = "X", borrow)]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Ticker<'a> {
     u: u64,
     #[serde(borrow)]
-    s: Cow<'a, str>,
+    s: Text<'a>,
     #[serde(borrow)]
-    b: Cow<'a, str>,
+    b: Text<'a>,
     #[serde(rename = "B", borrow)]
-    bid_qty: Cow<'a, str>,
+    bid_qty: Text<'a>,
     #[serde(borrow)]
-    a: Cow<'a, str>,
+    a: Text<'a>,
     #[serde(rename = "A", borrow)]
-    ask_qty: Cow<'a, str>,
+    ask_qty: Text<'a>,
     #[serde(rename = "E")]
     time: Option<u64>,
 }
@@ -219,7 +232,7 @@ fn depth(
 
 fn trade(bytes: &[u8], context: &Context<'_>) -> Result<Option<Trade>, DecodeError> {
     let m: TradeMessage<'_> = typed(bytes, "trade")?;
-    if m.kind.is_some_and(|kind| kind != "MARKET") {
+    if m.kind.is_some_and(|kind| &*kind != "MARKET") {
         return Ok(None);
     }
     let Some(symbol) = context.symbols.find(m.s.as_bytes()) else { return Ok(None) };

@@ -4,8 +4,6 @@
 //! Filters: filters.md. `LOT_SIZE` and `PRICE_FILTER` are demanded; a symbol with neither `NOTIONAL` nor
 //! `MIN_NOTIONAL` has no smallest value.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +12,7 @@ use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{Instrument, Notional, Price, Qty, Rules};
 use crate::trading::venue::DecodeError;
 
-use super::parse::typed;
+use super::parse::{Text, typed};
 use super::symbols::name;
 
 #[derive(Deserialize)]
@@ -27,7 +25,7 @@ struct ExchangeInfo<'a> {
 #[derive(Deserialize)]
 struct Named<'a> {
     #[serde(borrow)]
-    symbol: Cow<'a, str>,
+    symbol: Text<'a>,
 }
 
 #[derive(Deserialize)]
@@ -35,11 +33,11 @@ struct Named<'a> {
 struct Listing<'a> {
     // Coin-margined futures call it contractStatus.
     #[serde(borrow, alias = "contractStatus")]
-    status: Cow<'a, str>,
+    status: Text<'a>,
     #[serde(borrow)]
-    base_asset: Cow<'a, str>,
+    base_asset: Text<'a>,
     #[serde(borrow)]
-    quote_asset: Cow<'a, str>,
+    quote_asset: Text<'a>,
     #[serde(borrow)]
     filters: Vec<&'a RawValue>,
 }
@@ -48,36 +46,36 @@ struct Listing<'a> {
 #[serde(rename_all = "camelCase")]
 struct FilterType<'a> {
     #[serde(borrow)]
-    filter_type: Cow<'a, str>,
+    filter_type: Text<'a>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PriceFilter<'a> {
     #[serde(borrow)]
-    min_price: Cow<'a, str>,
+    min_price: Text<'a>,
     #[serde(borrow)]
-    max_price: Cow<'a, str>,
+    max_price: Text<'a>,
     #[serde(borrow)]
-    tick_size: Cow<'a, str>,
+    tick_size: Text<'a>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LotSize<'a> {
     #[serde(borrow)]
-    min_qty: Cow<'a, str>,
+    min_qty: Text<'a>,
     #[serde(borrow)]
-    max_qty: Cow<'a, str>,
+    max_qty: Text<'a>,
     #[serde(borrow)]
-    step_size: Cow<'a, str>,
+    step_size: Text<'a>,
 }
 
 #[derive(Deserialize)]
 struct MinNotional<'a> {
     // Futures call it notional.
     #[serde(borrow, rename = "minNotional", alias = "notional")]
-    min: Cow<'a, str>,
+    min: Text<'a>,
 }
 
 /// The rules of `instrument` in an answer to exchangeInfo.
@@ -86,7 +84,7 @@ pub(super) fn decode(body: &[u8], instrument: &Instrument) -> Result<Rules, Deco
     for raw in info.symbols {
         let listing = raw.get().as_bytes();
         let named: Named<'_> = typed(listing, "exchangeInfo symbol")?;
-        if named.symbol == instrument.symbol.as_str() {
+        if *named.symbol == *instrument.symbol {
             return rules(listing, instrument);
         }
     }
@@ -108,7 +106,7 @@ fn rules(bytes: &[u8], instrument: &Instrument) -> Result<Rules, DecodeError> {
             "NOTIONAL" | "MIN_NOTIONAL" => {
                 let text = typed::<MinNotional<'_>>(filter, "NOTIONAL")?.min;
                 let min = Notional::parse(text.as_bytes(), instrument.notional_decimals())
-                    .map_err(|e| wrong(format!("minNotional {text:?}: {e}")))?;
+                    .map_err(|e| wrong(format!("minNotional {:?}: {e}", &*text)))?;
                 notional_min = notional_min.max(min);
             }
             _ => {}
@@ -138,6 +136,6 @@ fn rules(bytes: &[u8], instrument: &Instrument) -> Result<Rules, DecodeError> {
         qty_min: Qty::from_units(number("minQty", &lot.min_qty, q)?),
         qty_max: Qty::from_units(most("maxQty", &lot.max_qty, q)?),
         notional_min,
-        trading: listing.status == "TRADING",
+        trading: &*listing.status == "TRADING",
     })
 }

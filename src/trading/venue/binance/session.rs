@@ -4,8 +4,6 @@
 //!
 //! Fields: web-socket-api.md and user-data-stream.md.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,7 +15,7 @@ use crate::trading::venue::{
 use super::account::{self, Account, AccountEvent, OwnTrade, Report};
 use super::event::utc;
 use super::market::check_size;
-use super::parse::{object, typed};
+use super::parse::{Text, object, typed};
 use super::request::request_id;
 use super::symbols::Symbols;
 
@@ -43,14 +41,14 @@ struct Frame<'a> {
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow)]
-    e: Option<Cow<'a, str>>,
+    e: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Refusal<'a> {
     code: i32,
     #[serde(borrow)]
-    msg: Cow<'a, str>,
+    msg: Text<'a>,
     // Whatever it is; only rate limits have a time in it.
     #[serde(borrow)]
     data: Option<&'a RawValue>,
