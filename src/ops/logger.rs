@@ -189,6 +189,14 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
+/// Whether standard error is a stream into systemd's journal, which then reads priorities: the variable
+/// `JOURNAL_STREAM` names its device and inode. A copy of the variable in another session does not count.
+pub fn stderr_is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    named == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
 /// Whether the target is another crate's module path, whose words may quote requests.
 fn is_foreign(target: &str) -> bool {
     let root = target.split("::").next().unwrap_or(target);

@@ -11,14 +11,16 @@ use crate::clock::{MonoNs, UtcNs};
 
 use super::actor::{ActorId, EdgeId};
 use super::events::{EventLog, Line, SupervisorEvent};
+use super::exit::{EXIT_BUDGET, ExitReason};
 use super::health::{ActorState, Cell, HealthTable, Phase};
 use super::host::HostControl;
 use super::mailbox::Edge;
+use super::protocol::{Action, Event};
 use super::reaper::Reaper;
 use super::report::{ActorOutcome, Outcome, PhaseOutcome};
 use super::seat::{Reports, SeatControl};
 use super::stall::{ThreadLook, Verdict, Watch};
-use super::supervisor::{Action, Event, ExitReason, Supervisor};
+use super::supervisor::Supervisor;
 use super::system::Hooks;
 use super::thread::spawn;
 use super::wake::Waker;
@@ -427,7 +429,7 @@ impl Driver {
             }
         };
         Outcome {
-            exit_code: self.exit.unwrap_or(super::supervisor::EXIT_BUDGET),
+            exit_code: self.exit.unwrap_or(EXIT_BUDGET),
             reason: self.core.reason().map(|r| r.text.clone()).unwrap_or_default(),
             uptime: now.since(self.begun),
             drain: self.drain_begun.map_or(Duration::ZERO, |begun| now.since(begun)),

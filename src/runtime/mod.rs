@@ -28,8 +28,11 @@ pub mod report;
 
 // The pure core: restarts, drains, the wedge ladder.
 mod drain;
+pub mod exit;
+mod ladder;
+mod protocol;
 pub mod restart;
-pub mod supervisor;
+mod supervisor;
 // The shell around it.
 mod driver;
 pub mod events;

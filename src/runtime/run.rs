@@ -17,20 +17,21 @@ use crate::clock::{Clock, MonoNs};
 
 use super::actor::ActorId;
 use super::child::ChildSpec;
+use super::drain::awaits_pill;
 use super::driver::{Driver, DriverParts, Reach};
 use super::events::Line;
+use super::exit::{EXIT_BUDGET, EXIT_SYSTEM, StopReason};
 use super::health::ActorState;
 use super::host::{Host, HostControl, wake_set};
 use super::panic::caught;
 use super::placement::HostPlan;
+use super::protocol::{ChildPlan, Event, Limits};
 use super::reaper::Reaper;
 use super::report::Outcome;
 use super::seat::{Reports, Seat, SeatControl, SeatParts};
 use super::signal::Signals;
 use super::stall::{ThreadLook, Watch};
-use super::supervisor::{
-    ChildPlan, EXIT_BUDGET, EXIT_SYSTEM, Event, Limits, StopReason, Supervisor, awaits_pill,
-};
+use super::supervisor::Supervisor;
 use super::system::{System, index_u16};
 use super::thread::spawn;
 

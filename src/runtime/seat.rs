@@ -13,10 +13,11 @@ use crate::clock::{MonoNs, UtcNs};
 
 use super::actor::{Actor, ActorId, Cx, Fault, Generation, Stop, Waits, Work};
 use super::child::Start;
+use super::exit::ExitReason;
 use super::health::{Cell, Phase};
 use super::mailbox::Edge;
 use super::panic::{PanicNote, caught};
-use super::supervisor::{Event, ExitReason};
+use super::protocol::Event;
 use super::wake::Waker;
 
 const RUN: u8 = 0;

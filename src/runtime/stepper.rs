@@ -14,12 +14,13 @@ use crate::clock::{MonoNs, VirtualClock};
 use super::actor::{ActorId, Waits, Work};
 use super::driver::Driver;
 use super::events::EventLog;
+use super::exit::StopReason;
 use super::health::HealthTable;
 use super::mailbox::Edge;
+use super::protocol::Event;
 use super::report::Outcome;
 use super::run::Assembly;
 use super::seat::Seat;
-use super::supervisor::{Event, StopReason};
 use super::system::{StopHandle, System};
 
 /// How fast virtual time passes.

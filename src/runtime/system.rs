@@ -12,12 +12,13 @@ use crossbeam_queue::ArrayQueue;
 use super::actor::{Actor, ActorId, EdgeId};
 use super::child::{ChildSpec, SpecError};
 use super::events::{EventLog, SupervisorEvent};
+use super::exit::StopReason;
 use super::fault::FaultSpec;
 use super::health::{Cell, HealthTable};
 use super::mailbox::{Edge, EdgeSpec, Latest, Mailbox};
 use super::placement::{Machine, Plan, plan_hosts};
+use super::protocol::EdgePlan;
 use super::restart::Intensity;
-use super::supervisor::{EdgePlan, StopReason};
 use super::validate;
 use super::wake::Waker;
 

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::UtcNs;
 use crate::trading::domain::{
-    Commission, ExecutionReport, InstrumentId, Level, NewOrder, Record, TopOfBook, Trade,
+    Commission, ExecutionReport, InstrumentId, Level, NewOrder, Notional, Record, TopOfBook, Trade,
 };
 
+use super::head::{Head, InstrumentRow};
 use super::record::{Decoded, Stored};
-use super::segment::{End, Head, InstrumentRow, JournalError, Scanned, list, scan};
+use super::segment::{End, JournalError, Scanned, list, scan};
 
 /// Digits behind the point of a commission: the domain's fixed scale.
 const COMMISSION_DECIMALS: u8 = 8;
@@ -285,7 +286,7 @@ impl Fields<'_> {
 
     fn commission(&mut self, commission: &Commission) {
         let units = i128::from(commission.amount);
-        let amount = crate::trading::domain::Notional::from_units(units);
+        let amount = Notional::from_units(units);
         self.text("commission", amount.display(COMMISSION_DECIMALS));
         self.text("commission_asset", commission.asset);
     }
