@@ -217,7 +217,7 @@ impl Exchange {
             next_exec_id: 1,
             next_match_id: 1,
             next_taker: 1,
-            ids: fastrand::Rng::with_seed(settings.seed ^ 0x6964_73),
+            ids: fastrand::Rng::with_seed(settings.seed ^ 0x0069_6473),
             steps: Vec::new(),
         }
     }
