@@ -392,7 +392,7 @@ impl<'a> Wiring<'a> {
             let dialect = BinanceOrders::of_venue(&credentials, &instruments, venue, recv_window)
                 .map_err(|e| Fault::Config(e.to_string().into()))?;
             let dialer = dial().map_err(|e| Fault::fatal(e.to_string()))?;
-            Ok(Box::new(OrderSender::new(settings.clone(), ports, Box::new(dialect), dialer)))
+            Ok(Box::new(OrderSender::new(settings.clone(), ports, Box::new(dialect), dialer)?))
         });
         spec.essential = true;
         spec.must_drain = true;
