@@ -1,5 +1,6 @@
-//! Real recordings: every book rebuilt without a gap, equal to the venue's own touch and to the checkpoints; and every fault
-//! put into them noticed as `expected.json` states. Pure path, no sockets: dialect, sync, ladder.
+//! Real recordings: every book rebuilt without a gap, equal to the venue's own touch and to the checkpoints;
+//! and every fault put into them noticed as `expected.json` states. Pure path, no sockets: dialect, sync,
+//! ladder.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};

@@ -1,20 +1,20 @@
 //! The price levels of one instrument.
 //!
-//! In: levels to set or remove, one by one or as a whole snapshot. Out: the touch, any level, all levels best first,
-//! a checksum. What always holds: the ladder contains exactly the levels that were set and not removed, at every
-//! depth and for every price, on the tick or off it.
+//! In: levels to set or remove, one by one or as a whole snapshot. Out: the touch, any level, all levels best
+//! first, a checksum. What always holds: the ladder contains exactly the levels that were set and not removed,
+//! at every depth and for every price, on the tick or off it.
 //!
 //! Each side keeps the neighbourhood of its touch in a *window*: one slot per price step, with a bitmap of the
 //! occupied ones, so that an update is one multiplication and one store, and the next-best level is found by
-//! counting zeros. What does not fit there (far away, or off the tick) stands *outside*, in a sorted vector with the best
-//! level last. Updates inside the window never allocate; the outside grows by doubling, so it allocates a
-//! handful of times in the life of a book. The window moves when the touch leaves it or nears its far end: that
-//! costs one pass over the side and is rare.
+//! counting zeros. What does not fit there (far away, or off the tick) stands *outside*, in a sorted vector
+//! with the best level last. Updates inside the window never allocate; the outside grows by doubling, so it
+//! allocates a handful of times in the life of a book. The window moves when the touch leaves it or nears its
+//! far end: that costs one pass over the side and is rare.
 
 use crate::trading::domain::{DepthChunk, Level, Price, Qty, Side};
 
-/// Slots of a window: with a tick of 0.01 it spans 655.36, and 94 % of the recorded spot updates of BTCUSDT fall into it. Half a
-/// megabyte a side, of which only what is used is ever touched. A power of two.
+/// Slots of a window: with a tick of 0.01 it spans 655.36, and 94 % of the recorded spot updates of BTCUSDT
+/// fall into it. Half a megabyte a side, of which only what is used is ever touched. A power of two.
 pub const WINDOW_SLOTS: usize = 1 << 16;
 
 /// Most levels of one side that may stand outside the window. A venue that sends more is not believed:
@@ -24,7 +24,8 @@ pub const OUTSIDE_LEVELS_MAX: usize = 1 << 18;
 /// Levels outside the window for which there is room before anything grows: a 5,000-level snapshot.
 const OUTSIDE_RESERVE: usize = 8_192;
 
-/// Where a moved window puts the touch, counted from the far end: three quarters up, since most levels are behind it.
+/// Where a moved window puts the touch, counted from the far end: three quarters up, since most levels are
+/// behind it.
 const TOUCH_SLOT: i64 = (WINDOW_SLOTS / 4 * 3) as i64;
 
 /// A touch below this slot has too little window behind it.
@@ -74,8 +75,8 @@ impl Ladder {
         }
     }
 
-    /// Forgets everything and takes the pieces of a snapshot. Until [`Ladder::end_snapshot`] nothing else may be
-    /// asked of the ladder.
+    /// Forgets everything and takes the pieces of a snapshot. Until [`Ladder::end_snapshot`] nothing else may
+    /// be asked of the ladder.
     pub fn begin_snapshot(&mut self) {
         self.overfull = false;
         self.halves.iter_mut().for_each(Half::clear);
@@ -90,8 +91,8 @@ impl Ladder {
         }
     }
 
-    /// The snapshot is complete: orders it, and lays the windows around the touch with steps of `tick`, or, where the
-    /// tick is not known yet, with the largest step that fits every price of the snapshot.
+    /// The snapshot is complete: orders it, and lays the windows around the touch with steps of `tick`, or,
+    /// where the tick is not known yet, with the largest step that fits every price of the snapshot.
     pub fn end_snapshot(&mut self, tick: Option<Price>) {
         let common = || self.halves.iter().fold(0, |step, half| gcd(step, half.common_step()));
         let step = tick.map(Price::units).filter(|tick| *tick > 0).unwrap_or_else(common);
@@ -142,8 +143,8 @@ impl Ladder {
         self.halves[side as usize].len()
     }
 
-    /// Whether a level was refused since the last snapshot, because there are more than a sane venue has. The ladder is
-    /// then no longer exact.
+    /// Whether a level was refused since the last snapshot, because there are more than a sane venue has. The
+    /// ladder is then no longer exact.
     pub fn is_overfull(&self) -> bool {
         self.overfull
     }
@@ -218,8 +219,8 @@ impl Half {
 
     /// The slot of `key`; `WINDOW_SLOTS` or more when it is off the step or not in the window.
     ///
-    /// The product with the inverse, rotated, is below `WINDOW_SLOTS` exactly if the distance to the base is that many
-    /// whole steps: one multiplication checks the step, the range and the sign.
+    /// The product with the inverse, rotated, is below `WINDOW_SLOTS` exactly if the distance to the base is
+    /// that many whole steps: one multiplication checks the step, the range and the sign.
     #[inline]
     fn slot(&self, key: i64) -> usize {
         let distance = key.wrapping_sub(self.base).cast_unsigned();
@@ -262,7 +263,8 @@ impl Half {
         true
     }
 
-    /// The best level of the window is gone: finds the next, and moves the window when little is left behind it.
+    /// The best level of the window is gone: finds the next, and moves the window when little is left behind
+    /// it.
     fn top_removed(&mut self, slot: usize) {
         self.top = self.occupied_below(slot).map_or(0, |next| next + 1);
         // The best level outside may be off the step and above the window's: then nothing needs to move.
