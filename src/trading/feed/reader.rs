@@ -338,6 +338,10 @@ impl Actor for FeedReader {
                 interrupt();
             }
         }));
+        if cx.generation.0 > 1 {
+            // The connection died with the generation before, which could not say so.
+            self.sink.reset(ResetReason::Disconnected, cx.now);
+        }
         Ok(())
     }
 
