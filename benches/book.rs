@@ -1,5 +1,5 @@
-//! What one level update costs: our ladder, a BTreeMap and a sorted vector, on the same stream near the touch and on
-//! a recording. All three must end every message with the same touch; a hash of all touches is printed.
+//! What one level update costs: our ladder, a BTreeMap and a sorted vector, on the same stream near the touch
+//! and on a recording. All three must end every message with the same touch; a hash of all touches is printed.
 //!
 //! `cargo bench --bench book`; `-- --test` runs a tiny version.
 

@@ -1,18 +1,33 @@
-//! Real recordings: every book rebuilt without a gap, equal to the venue's own touch and to the checkpoints; and every fault
-//! put into them noticed as `expected.json` states. Pure path, no sockets: dialect, sync, ladder.
+//! Real recordings: every book rebuilt without a gap, equal to the venue's own touch and to the checkpoints;
+//! and every fault put into them noticed as `expected.json` states. Pure path, no sockets: dialect, sync,
+//! ladder.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use pindrop::clock::{MonoNs, UtcNs};
+use pindrop::net::memory::MemoryNet;
+use pindrop::net::server::{ConnId, Server, ServerConfig, ServerEvent};
+use pindrop::net::url::WsUrl;
+use pindrop::net::{HttpClient, HttpRequest, HttpResponse, NetError};
+use pindrop::runtime::actor::{Actor, Cx, Stop};
+use pindrop::runtime::mailbox::{Latest, Mailbox};
+use pindrop::runtime::view::View;
+use pindrop::trading::book::builder::{BookBuilder, BookBuilderPorts, BookBuilderSettings};
 use pindrop::trading::book::sync::{BookSync, Hole, Step};
 use pindrop::trading::domain::instrument::Name;
 use pindrop::trading::domain::{
-    BookState, DepthKind, Instrument, InstrumentId, Level, MarketUpdate, Price, Qty, Side, Stamps,
-    VenueId,
+    BookState, DepthKind, Instrument, InstrumentId, Level, MarketUpdate, Notional, Price, Qty,
+    Rules, Side, Stamps, VenueId,
 };
+use pindrop::trading::feed::reader::{FeedPorts, FeedReader, FeedSettings};
+use pindrop::trading::feed::rest::{RestPorts, RestSettings, RestWorker};
+use pindrop::trading::telemetry::{BookView, BooksView};
 use pindrop::trading::venue::binance::{BinanceMarket, Flavor};
 use pindrop::trading::venue::{FrameKind, MarketDialect};
 
@@ -353,4 +368,148 @@ fn derived_cases_on_spot() {
 #[test]
 fn derived_cases_on_futures() {
     check_cases("usdm", Flavor::UsdM);
+}
+
+/// Answers that are there when they are put there: the next call in flight gets the next one.
+#[derive(Clone, Default)]
+struct Answers(Arc<Mutex<Vec<HttpResponse>>>);
+
+impl Answers {
+    fn put(&self, body: &str) {
+        let answer = HttpResponse { status: 200, headers: Vec::new(), body: body.into() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+    }
+}
+
+impl HttpClient for Answers {
+    fn begin(&mut self, _: HttpRequest, _: Duration, _: MonoNs) {}
+
+    fn poll(&mut self, _: MonoNs) -> Option<Result<HttpResponse, NetError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().map(Ok)
+    }
+
+    fn blocks(&self) -> bool {
+        false
+    }
+}
+
+/// The three actors of the market side over memory streams, stepped by hand.
+struct Engine {
+    reader: FeedReader,
+    rest: RestWorker,
+    builder: BookBuilder,
+    cx: Cx,
+    server: Server,
+    conn: Option<ConnId>,
+    answers: Answers,
+    view: View<BooksView>,
+}
+
+impl Engine {
+    fn new() -> Self {
+        let name = |text: &str| Name::from(text).expect("a short name");
+        let id = InstrumentId(0);
+        let decimals = (DECIMALS, DECIMALS);
+        let instrument = Instrument::new(id, VenueId(0), name("v"), name("BTCUSDT"), decimals);
+        // Known already, so that the rest worker asks for nothing but snapshots.
+        assert!(instrument.set_rules(Rules {
+            base: name("BTC"),
+            quote: name("USDT"),
+            tick: Price::from_units(1_000_000),
+            price_min: Price::ZERO,
+            price_max: Price::ZERO,
+            lot: Qty::from_units(1_000),
+            qty_min: Qty::ZERO,
+            qty_max: Qty::from_units(i64::MAX),
+            notional_min: Notional::ZERO,
+            trading: true,
+        }));
+        let instruments: Arc<[Instrument]> = vec![instrument].into();
+        let net = MemoryNet::new();
+        let server = Server::new(net.listener(1), ServerConfig::default());
+        let dialect = || Box::new(BinanceMarket::new(Flavor::Spot, &instruments));
+        let (feed, snapshots) = (Mailbox::detached("feed", 8_192), Mailbox::detached("rest", 64));
+        let (requests, tops) = (Mailbox::detached("requests", 8), Latest::detached("tops", 1));
+        let (view, answers) = (View::new(), Answers::default());
+        let url = WsUrl::parse("ws://venue:1").expect("a URL");
+        let reader = FeedReader::new(
+            FeedSettings::new(url, Arc::clone(&instruments), vec![id]),
+            FeedPorts { book: feed.outbox(), view: View::new() },
+            dialect(),
+            net.dialer(),
+        );
+        let rest = RestWorker::new(
+            RestSettings::new("http://venue:1".to_owned(), Arc::clone(&instruments), vec![id]),
+            RestPorts { requests: requests.inbox(), book: snapshots.outbox() },
+            dialect(),
+            Box::new(answers.clone()),
+        );
+        let ports = BookBuilderPorts {
+            feed: feed.inbox(),
+            snapshots: snapshots.inbox(),
+            requests: requests.outbox(),
+            tops: vec![tops.outbox()],
+            trades: Vec::new(),
+            journal: None,
+            view: view.clone(),
+        };
+        let settings = BookBuilderSettings::new(Arc::clone(&instruments), vec![id]);
+        let builder = BookBuilder::new(settings, ports);
+        let cx = Cx::detached(MonoNs::ZERO, UtcNs::default());
+        Self { reader, rest, builder, cx, server, conn: None, answers, view }
+    }
+
+    /// Lets everybody do what can be done without time passing.
+    fn settle(&mut self) {
+        for _ in 0..4 {
+            while let Some(event) = self.server.poll(self.cx.now) {
+                if let ServerEvent::Upgrade { conn, .. } = event {
+                    assert!(self.server.accept_ws(conn));
+                    self.conn = Some(conn);
+                }
+            }
+            for actor in [&mut self.reader as &mut dyn Actor, &mut self.rest, &mut self.builder] {
+                actor.turn(&mut self.cx).expect("no fault");
+            }
+        }
+    }
+
+    fn run(mut self, recording: Recording) -> BookView {
+        self.settle();
+        for message in recording {
+            if message.starts_with("{\"lastUpdateId\"") {
+                self.answers.put(&message);
+            } else {
+                let conn = self.conn.expect("connected");
+                assert!(self.server.send_text(conn, &message));
+            }
+            // Some 7,000 messages a minute.
+            self.cx.now = self.cx.now.after(Duration::from_millis(8));
+            self.settle();
+        }
+        self.builder.on_stop(&mut self.cx, Stop::Drained);
+        self.view.take().expect("published").books[0]
+    }
+}
+
+#[test]
+fn the_actors_rebuild_what_the_pure_path_rebuilds() {
+    for case in ["clean60s", "gap_then_resync", "duplicates"] {
+        let file = format!("derived/btcusdt_spot.{case}.gz");
+        let Some(recording) = Recording::open(&file) else { return };
+        let seen = Engine::new().run(recording);
+        let mut replay = Replay::new(Flavor::Spot, &["BTCUSDT"]);
+        Recording::open(&file).into_iter().flatten().for_each(|m| replay.feed(&m, |_| ()));
+        let (sync, ladder) = (&replay.books[0].sync, replay.books[0].sync.ladder());
+        assert_eq!((seen.state, seen.update_id), (BookState::Live, sync.update_id()), "{case}");
+        assert_eq!(seen.checksum, ladder.checksum(), "{case}");
+        let counts = sync.counts();
+        assert_eq!((seen.applied, seen.gaps), (counts.applied, counts.gaps), "{case}");
+        assert_eq!(
+            (seen.resyncs, seen.old_ignored),
+            (counts.resyncs, counts.old_ignored),
+            "{case}"
+        );
+        assert_eq!(seen.disagreements, 0, "{case}");
+    }
 }

@@ -1,9 +1,10 @@
 //! The actor that keeps the books of one feed.
 //!
-//! In: market updates from the feed reader, pieces of snapshots from the rest worker. Out: the touch of every book on every change
-//! of touch or state, trades, requests for snapshots, sampled journal records, a view. What always holds: a touch that
-//! is published as `Live` belongs to a complete, continuous book of a feed that shows life; of one book, at most one
-//! snapshot is asked for at a time, and a request that is not answered in time is asked again.
+//! In: market updates from the feed reader, pieces of snapshots from the rest worker. Out: the touch of every
+//! book on every change of touch or state, trades, requests for snapshots, sampled journal records, a view.
+//! What always holds: a touch that is published as `Live` belongs to a complete, continuous book of a feed that
+//! shows life; of one book, at most one snapshot is asked for at a time, and a request that is not answered in
+//! time is asked again.
 
 use std::time::Duration;
 
@@ -32,12 +33,13 @@ pub struct BookBuilderSettings {
     pub instruments: Instruments,
     /// Those whose books are kept here.
     pub mine: Vec<InstrumentId>,
-    /// A live book without any sign of life from its feed (delta, trade, touch) for this long is stale. Quiet pairs
-    /// were recorded silent for 10.5 s.
+    /// A live book without any sign of life from its feed (delta, trade, touch) for this long is stale. Quiet
+    /// pairs were recorded silent for 10.5 s.
     pub stale_after: Duration,
     /// A snapshot that no delta has refuted for this long is believed.
     pub settle_after: Duration,
-    /// A snapshot that has not come after this long is asked for again; longer than the rest worker's own deadline.
+    /// A snapshot that has not come after this long is asked for again; longer than the rest worker's own
+    /// deadline.
     pub answer_deadline: Duration,
     /// How often the touch is written to the journal besides changes of state.
     pub sample_every: Duration,

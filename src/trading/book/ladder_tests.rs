@@ -7,6 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::trading::domain::market::LEVELS_PER_CHUNK;
 
+fn level(price: i64, qty: i64) -> Level {
+    Level { price: Price::from_units(price), qty: Qty::from_units(qty) }
+}
+
 #[derive(Default)]
 struct Naive {
     bids: BTreeMap<i64, i64>,
@@ -105,7 +109,7 @@ fn the_window_follows_the_touch() {
         same(&ladder, &naive);
     }
     // The touch stands in its window again, not outside.
-    assert_eq!(ladder.asks.inside, 1);
+    assert_eq!(ladder.halves[ASKS].inside, 1);
 }
 
 #[test]

@@ -1,19 +1,21 @@
 //! The venue's rules for keeping a local book, as a state machine for one instrument.
 //!
-//! In: pieces of deltas from the stream, pieces of a snapshot from REST, resets of the stream. Out: what each piece changed, whether
-//! a snapshot is wanted, the book. What always holds: the book is `Live` only while every update since its snapshot was
-//! applied, in order and without a hole; a message changes the book as a whole or not at all.
+//! In: pieces of deltas from the stream, pieces of a snapshot from REST, resets of the stream. Out: what each
+//! piece changed, whether a snapshot is wanted, the book. What always holds: the book is `Live` only while
+//! every update since its snapshot was applied, in order and without a hole; a message changes the book as a
+//! whole or not at all.
 //!
-//! The rules are those of Binance's documentation ("How to manage a local order book correctly"), confirmed on the
-//! recordings. Spot: drop `u <= L`; the first event has `U <= L+1 <= u`; then `U == previous u + 1`. Futures (messages
-//! with `pu`): drop `u < L`; the first event has `U <= L <= u`; then `pu == previous u`.
+//! The rules are those of Binance's documentation ("How to manage a local order book correctly"), confirmed on
+//! the recordings. Spot: drop `u <= L`; the first event has `U <= L+1 <= u`; then `U == previous u + 1`.
+//! Futures (messages with `pu`): drop `u < L`; the first event has `U <= L <= u`; then `pu == previous u`.
 
 use crate::trading::domain::{BookState, DepthChunk, DepthKind, Level, Price, ResetReason, Stamps};
 
 use super::ladder::Ladder;
 
-/// Pieces of deltas kept while a snapshot is awaited, some 600 kB: ten seconds of the densest recorded feed, three times
-/// the deadline of a snapshot. When they are more, all are forgotten, and only a newer snapshot can align.
+/// Pieces of deltas kept while a snapshot is awaited, some 600 kB: ten seconds of the densest recorded feed,
+/// three times the deadline of a snapshot. When they are more, all are forgotten, and only a newer snapshot can
+/// align.
 pub const BUFFER_CHUNKS: usize = 2_048;
 
 /// What happened to one book, counted since the beginning.
@@ -221,8 +223,8 @@ impl BookSync {
         }
     }
 
-    /// No delta has confirmed the snapshot for a while: the market is quiet, and the snapshot, which is younger than the
-    /// stream, is believed. The first delta is still held against it.
+    /// No delta has confirmed the snapshot for a while: the market is quiet, and the snapshot, which is younger
+    /// than the stream, is believed. The first delta is still held against it.
     pub fn settle(&mut self) {
         if self.is_unproved() {
             self.go_live();

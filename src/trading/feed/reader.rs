@@ -1,8 +1,9 @@
 //! The actor that owns one market-stream connection.
 //!
-//! In: frames. Out: market updates of its instruments, and a reset whenever their stream has a hole; a view. What always
-//! holds: every update between two resets was on one connection, in the venue's order; a connection that is lost,
-//! silent, old or incomprehensible is replaced, later each time; between turns nothing waits that a turn would not find.
+//! In: frames. Out: market updates of its instruments, and a reset whenever their stream has a hole; a view.
+//! What always holds: every update between two resets was on one connection, in the venue's order; a connection
+//! that is lost, silent, old or incomprehensible is replaced, later each time; between turns nothing waits that
+//! a turn would not find.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,7 +43,8 @@ pub struct FeedSettings {
     pub mine: Vec<InstrumentId>,
     /// Longest wait for a connection, handshakes included.
     pub connect_deadline: Duration,
-    /// A connection without any message for this long is replaced; longer than a quiet pair's silence (10.5 s recorded).
+    /// A connection without any message for this long is replaced; longer than a quiet pair's silence (10.5 s
+    /// recorded).
     pub silent_after: Duration,
     /// A connection of this age is replaced, before the venue ends it (Binance after 24 h).
     pub reconnect_after: Duration,
@@ -81,7 +83,8 @@ enum Link {
     Closing { client: Box<WsClient>, until: MonoNs },
 }
 
-/// Frees the current connection from another thread. Replaced at every connect, so that an old one keeps nothing open.
+/// Frees the current connection from another thread. Replaced at every connect, so that an old one keeps
+/// nothing open.
 type Interrupt = Arc<Mutex<Option<Box<dyn Fn() + Send + Sync>>>>;
 
 /// The feed reader.
@@ -335,6 +338,10 @@ impl Actor for FeedReader {
                 interrupt();
             }
         }));
+        if cx.generation.0 > 1 {
+            // The connection died with the generation before, which could not say so.
+            self.sink.reset(ResetReason::Disconnected, cx.now);
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::UtcNs;
 use crate::net::memory::MemoryNet;
 use crate::net::server::{ConnId, Server, ServerConfig, ServerEvent};
+use crate::runtime::actor::Generation;
 use crate::runtime::mailbox::{Inbox, Mailbox};
 use crate::trading::domain::VenueId;
 use crate::trading::domain::instrument::Name;
@@ -125,6 +126,14 @@ fn a_lost_connection_is_made_again() {
     let view = rig.shown();
     assert_eq!((view.state, view.reconnects), (SessionState::Live, 1));
     assert!(!view.last_error.is_empty());
+}
+
+#[test]
+fn a_new_generation_says_that_the_connection_is_gone() {
+    let mut rig = rig();
+    rig.cx.generation = Generation(2);
+    rig.reader.on_start(&mut rig.cx).expect("starts");
+    assert_eq!(rig.resets(), [ResetReason::Disconnected]);
 }
 
 #[test]

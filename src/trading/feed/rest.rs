@@ -1,8 +1,9 @@
 //! The actor that asks a venue's REST API, one request at a time.
 //!
-//! In: requests for snapshots. Out: pieces of snapshots to the book builder; the rules of every instrument into the table of
-//! instruments, fetched at the start. What always holds: every request has a deadline; at most one is in flight; after
-//! a 429 or 418 nothing is asked before the venue allows it; a failed request is asked again, later each time.
+//! In: requests for snapshots. Out: pieces of snapshots to the book builder; the rules of every instrument into
+//! the table of instruments, fetched at the start. What always holds: every request has a deadline; at most one
+//! is in flight; after a 429 or 418 nothing is asked before the venue allows it; a failed request is asked
+//! again, later each time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
