@@ -268,7 +268,7 @@ impl HttpClient for StreamHttp {
         if let Some(call) = &mut self.call {
             let outcome = call.step(self.body_bytes_max).transpose().or_else(|| {
                 let late = now.since(call.began) >= call.timeout;
-                late.then(|| Err(NetError::Deadline("http call", call.timeout)))
+                late.then_some(Err(NetError::Deadline("http call", call.timeout)))
             });
             if outcome.is_some() {
                 call.wire.shutdown();
@@ -287,7 +287,6 @@ impl HttpClient for StreamHttp {
 impl Call {
     /// Writes and reads on; the answer, once it is complete.
     fn step(&mut self, body_bytes_max: usize) -> Result<Option<HttpResponse>, NetError> {
-        self.wire.pump().map_err(|e| net_error("http call", e))?;
         let mut chunk = [0; READ_BYTES];
         loop {
             match self.wire.read(&mut chunk) {

@@ -22,6 +22,8 @@ mod http1;
 pub mod server;
 // One connection of the server.
 mod server_conn;
+// Its plain half: requests and answers.
+mod server_http;
 // TCP and TLS streams.
 pub mod stream;
 // Base URLs.
