@@ -195,13 +195,15 @@ fn listener(key: &str, address: SocketAddr) -> Result<(Make<dyn Acceptor>, Socke
 
 /// The embedded venue trades what the configuration's venues name.
 fn embedded_settings(config: &Config) -> Result<VenueSettings, Failure> {
-    let symbols: Vec<&str> = config.venues.iter().flat_map(|v| &v.symbols).map(String::as_str).collect();
-    let mut settings = VenueSettings::demo_of(config.demo.seed, &symbols).map_err(Failure::configuration)?;
+    let seed = config.demo.seed;
+    let symbols = config.venues.iter().flat_map(|v| &v.symbols).map(String::as_str);
+    let mut settings = match &config.demo.recording {
+        Some(path) => VenueSettings::recording(path, 1.0, true, seed),
+        None => VenueSettings::synthetic(symbols, seed),
+    }
+    .map_err(Failure::configuration)?;
     if let MarketSettings::Synthetic { updates_per_s, .. } = &mut settings.market {
         *updates_per_s = config.demo.updates_per_s;
-    }
-    if let Some(path) = &config.demo.recording {
-        settings.market = MarketSettings::Recording { path: path.clone(), speed: 1.0, hold: true };
     }
     Ok(settings)
 }

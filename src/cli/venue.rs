@@ -9,7 +9,7 @@ use crate::runtime::actor::Fault;
 use crate::runtime::child::ChildSpec;
 use crate::runtime::signal::Signals;
 use crate::runtime::system::{SystemBuilder, SystemSettings, Threading};
-use crate::sim::settings::{AccountSettings, MarketSettings, Secret, SymbolSettings, VenueSettings};
+use crate::sim::settings::{MarketSettings, Secret, VenueSettings};
 use crate::sim::venue::Venue;
 
 use super::{ExitCode, VenueArgs, print_error, start_logger};
@@ -58,10 +58,6 @@ fn try_run(args: &VenueArgs, signals: &Signals, clock: &Clock) -> Result<u8, (Ex
 }
 
 fn settings(args: &VenueArgs) -> Result<VenueSettings, String> {
-    let named = |symbol: &String| {
-        SymbolSettings::named(symbol).ok_or_else(|| format!("--symbols: the quote asset of {symbol:?} is not known"))
-    };
-    let symbols = args.symbols.iter().map(named).collect::<Result<Vec<_>, _>>()?;
     let secret = match &args.ed25519_public {
         None => Secret::Hmac(args.secret.clone()),
         Some(path) => {
@@ -69,19 +65,12 @@ fn settings(args: &VenueArgs) -> Result<VenueSettings, String> {
             Secret::Ed25519Public(pem)
         }
     };
-    let mut settings = VenueSettings::demo(args.seed);
-    settings.accounts = vec![AccountSettings::rich("main", &args.key, secret, &symbols)];
-    settings.symbols = symbols;
-    match &args.recording {
-        Some(path) => {
-            let speed = f64::from(args.speed);
-            settings.market = MarketSettings::Recording { path: path.clone(), speed, hold: true };
-        }
-        None => {
-            if let MarketSettings::Synthetic { updates_per_s, .. } = &mut settings.market {
-                *updates_per_s = args.updates_per_s;
-            }
-        }
+    let mut settings = match &args.recording {
+        Some(path) => VenueSettings::recording(path, f64::from(args.speed), true, args.seed),
+        None => VenueSettings::synthetic(args.symbols.iter().map(String::as_str), args.seed),
+    }?;
+    if let MarketSettings::Synthetic { updates_per_s, .. } = &mut settings.market {
+        *updates_per_s = args.updates_per_s;
     }
-    Ok(settings)
+    Ok(settings.with_key(&args.key, secret))
 }

@@ -3,11 +3,13 @@
 
 use crate::clock::UtcNs;
 
-use super::exchange::{Exchange, Listing};
+use super::calls::Call;
+use super::exchange::Exchange;
 use super::json::Json;
+use super::listing::Listing;
 use super::order::{Fill, Kind, NewOrder, Order, Side, Status, Stp, Tif, Verbosity};
 use super::refusal::{Answer, Refusal};
-use super::request::{Call, Params};
+use super::request::Params;
 use super::wire;
 
 /// Does a call that needs no connection. `account` is whose it is, for those that need one.
@@ -273,21 +275,14 @@ fn refuse_extras(params: &Params) -> Answer<()> {
     Ok(())
 }
 
-/// Parses and validates an order, word by word.
-fn new_order(exchange: &Exchange, params: &Params) -> Answer<(NewOrder, Option<Verbosity>)> {
-    let symbol = symbol(exchange, params)?;
-    let side =
-        Side::parse(params.need("side")?).ok_or_else(|| Refusal::new(-1117, "Invalid side."))?;
-    let kind = kind(params)?;
-    let tif = match params.get("timeInForce") {
-        Some(text) => {
-            Some(Tif::parse(text).ok_or_else(|| Refusal::new(-1115, "Invalid timeInForce."))?)
-        }
-        None => None,
-    };
-    refuse_extras(params)?;
-    let (qty, quote_qty) = (params.decimal("quantity")?, params.decimal("quoteOrderQty")?);
-    let price = params.decimal("price")?;
+/// Checks that an order has what its kind demands, and nothing that its kind does not take.
+fn check_kind(
+    kind: Kind,
+    tif: Option<Tif>,
+    price: Option<i64>,
+    qty: Option<i64>,
+    quote_qty: Option<i64>,
+) -> Answer<()> {
     match kind {
         Kind::Limit => {
             tif.ok_or_else(|| Refusal::missing("timeInForce"))?;
@@ -313,6 +308,25 @@ fn new_order(exchange: &Exchange, params: &Params) -> Answer<(NewOrder, Option<V
             return Err(Refusal::not_required("quoteOrderQty"));
         }
     }
+    Ok(())
+}
+
+/// Parses and validates an order, word by word.
+fn new_order(exchange: &Exchange, params: &Params) -> Answer<(NewOrder, Option<Verbosity>)> {
+    let symbol = symbol(exchange, params)?;
+    let side =
+        Side::parse(params.need("side")?).ok_or_else(|| Refusal::new(-1117, "Invalid side."))?;
+    let kind = kind(params)?;
+    let tif = match params.get("timeInForce") {
+        Some(text) => {
+            Some(Tif::parse(text).ok_or_else(|| Refusal::new(-1115, "Invalid timeInForce."))?)
+        }
+        None => None,
+    };
+    refuse_extras(params)?;
+    let (qty, quote_qty) = (params.decimal("quantity")?, params.decimal("quoteOrderQty")?);
+    let price = params.decimal("price")?;
+    check_kind(kind, tif, price, qty, quote_qty)?;
     let stp = match params.get("selfTradePreventionMode") {
         None => Stp::ExpireMaker,
         Some(text) => Stp::parse(text).ok_or_else(|| {

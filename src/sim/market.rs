@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
 
-use super::exchange::{Exchange, Liquidity};
+use super::exchange::Exchange;
+use super::listing::Liquidity;
 use super::order::Side;
 
 /// Levels per side at the start, and after a jump.
@@ -31,6 +32,8 @@ const SPACING_PPM: f64 = 5.0;
 pub struct Synthetic {
     symbol: usize,
     rng: fastrand::Rng,
+    /// Where it began; it never leaves a tenth to ten times of it by itself.
+    start: f64,
     mid: f64,
     /// Fair price that the quotes have not followed yet.
     fair: f64,
@@ -52,6 +55,7 @@ impl Synthetic {
         Self {
             symbol,
             rng: fastrand::Rng::with_seed(seed.wrapping_add(symbol as u64 * 0x9e37_79b9)),
+            start: mid as f64,
             mid: mid as f64,
             fair: mid as f64,
             updates_per_s: f64::from(updates_per_s),
@@ -106,7 +110,7 @@ impl Synthetic {
 
     /// Moves the market to `mid` at once; what rests in between trades or goes.
     pub fn jump(&mut self, exchange: &mut Exchange, mid: i64, utc: UtcNs) {
-        self.fair = mid as f64;
+        (self.start, self.fair) = (mid as f64, mid as f64);
         self.follow(exchange, utc);
         self.seed_levels(exchange);
     }
@@ -123,7 +127,8 @@ impl Synthetic {
         self.last = at;
         let burst = self.tempo.sqrt();
         let step = self.normal() * self.volatility * burst * dt.sqrt() + self.drift * dt;
-        self.fair *= 1.0 + step.clamp(-0.01, 0.01);
+        let fair = self.fair * (1.0 + step.clamp(-0.01, 0.01));
+        self.fair = fair.clamp(self.start * 0.1, self.start * 10.0);
     }
 
     /// Makers follow the fair price: quotes on the wrong side of it go, and orders left there are taken.

@@ -15,6 +15,8 @@ pub mod refusal;
 pub mod matching;
 // Balances, orders and fills of one account: pure.
 pub mod account;
+// A symbol and its market: filters, tape.
+pub mod listing;
 // Joins books and accounts: placing, cancelling, settling. Pure.
 pub mod exchange;
 // A seeded market that looks alive.
@@ -23,7 +25,9 @@ pub mod market;
 pub mod recording;
 // Keys and signatures, the verifying side.
 pub mod sign;
-// One request model for REST and WebSocket API: parameters, validation, weights.
+// Which calls there are, their weights and parameters.
+pub mod calls;
+// One request model for REST and WebSocket API: parameters, keys, time.
 pub mod request;
 // What each request does.
 pub mod api;
@@ -35,7 +39,11 @@ pub mod streams;
 pub mod faults;
 // One WebSocket API connection: logon, subscriptions, envelopes.
 pub mod session;
+// What is sent, in which order and when.
+mod outbound;
+// Requests on all three transports.
+mod serving;
 // `/sim`: the truth for tests, faults, moving the market.
-pub mod control;
+mod control;
 // ACTOR sim_venue.
 pub mod venue;

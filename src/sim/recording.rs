@@ -22,8 +22,8 @@ use serde_json::value::RawValue;
 
 use crate::clock::{MonoNs, UtcNs};
 
-use super::exchange::Print;
 use super::json::parse_decimal;
+use super::listing::Print;
 use super::matching::{Budget, Diff, Owner, Step, Taker, Top, meets, wanted};
 use super::order::{Side, notional};
 

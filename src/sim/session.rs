@@ -7,9 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::clock::UtcNs;
 
+use super::calls::{Call, Security, Spec, ws_spec};
 use super::json::Json;
 use super::refusal::{Answer, Refusal};
-use super::request::{Call, Keys, Params, Security, Spec, ws_spec};
+use super::request::{Keys, Params};
 use super::wire;
 
 /// Account streams per connection at once.

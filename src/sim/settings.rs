@@ -2,8 +2,10 @@
 //! [`crate::sim::venue::Venue`]. Secrets never show in `Debug`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::recording::symbol_of;
 
 /// Units per whole: every price, quantity and balance of the venue is a count of `10^-8`.
 pub const ONE: i64 = 100_000_000;
@@ -136,21 +138,47 @@ impl AccountSettings {
 impl VenueSettings {
     /// The embedded venue: BTCUSDT around 60,000 with a lively market, one account whose HMAC key comes from `seed`.
     pub fn demo(seed: u64) -> Self {
-        Self::demo_with(seed, SymbolSettings::named("BTCUSDT").into_iter().collect())
+        let symbols = SymbolSettings::named("BTCUSDT").into_iter().collect();
+        Self::of(symbols, seed)
     }
 
-    /// The embedded venue with other symbols.
+    /// [`VenueSettings::demo`] with these symbols.
     ///
     /// # Errors
-    /// When the quote asset of a symbol is not known.
-    pub fn demo_of(seed: u64, symbols: &[&str]) -> Result<Self, String> {
-        let named = |symbol: &&str| {
-            SymbolSettings::named(symbol).ok_or_else(|| format!("{symbol}: its quote asset is not known to the demo"))
-        };
-        Ok(Self::demo_with(seed, symbols.iter().map(named).collect::<Result<_, _>>()?))
+    /// A symbol whose quote asset is not known, or none at all.
+    pub fn synthetic<'a>(
+        symbols: impl IntoIterator<Item = &'a str>,
+        seed: u64,
+    ) -> Result<Self, String> {
+        let unknown = |symbol: &str| format!("symbol {symbol}: its quote asset is not known");
+        let named = |symbol: &str| SymbolSettings::named(symbol).ok_or_else(|| unknown(symbol));
+        let symbols: Vec<SymbolSettings> =
+            symbols.into_iter().map(named).collect::<Result<_, String>>()?;
+        if symbols.is_empty() {
+            return Err("expected at least one symbol".to_owned());
+        }
+        Ok(Self::of(symbols, seed))
     }
 
-    fn demo_with(seed: u64, symbols: Vec<SymbolSettings>) -> Self {
+    /// A recorded day of one symbol, `speed` times as fast as it happened. With `hold` it waits for the first market
+    /// stream subscription.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no recording.
+    pub fn recording(path: &Path, speed: f64, hold: bool, seed: u64) -> Result<Self, String> {
+        let symbol = symbol_of(path)?;
+        let market = MarketSettings::Recording { path: path.to_owned(), speed, hold };
+        Ok(Self { market, ..Self::synthetic([symbol.as_str()], seed)? })
+    }
+
+    /// The same venue with one account of this key, rich in every asset, in place of all others.
+    #[must_use]
+    pub fn with_key(mut self, api_key: &str, secret: Secret) -> Self {
+        self.accounts = vec![AccountSettings::rich("main", api_key, secret, &self.symbols)];
+        self
+    }
+
+    fn of(symbols: Vec<SymbolSettings>, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x6b65_7973);
         let mut word = || std::iter::repeat_with(|| rng.alphanumeric()).take(64).collect::<String>();
         let (api_key, secret) = (word(), word());

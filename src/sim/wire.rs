@@ -3,8 +3,9 @@
 
 use crate::clock::UtcNs;
 
-use super::exchange::{Exchange, Exec, Listing, PRICE_MAX, Print, QTY_MAX, Report};
+use super::exchange::{Exchange, Exec, Report};
 use super::json::Json;
+use super::listing::{Listing, PRICE_MAX, Print, QTY_MAX};
 use super::matching::{Diff, Top};
 use super::order::{Fill, Kind, Order, Side, Status, Verbosity};
 use super::refusal::Refusal;

@@ -173,7 +173,7 @@ impl Engine {
     /// Adds an actor that was declared and not started.
     fn declare_actor(&mut self) {
         self.sources.health = Arc::new([Arc::new(Cell::new("book-binance"))]);
-        self.sources.idle = vec!["park".to_owned()];
+        self.sources.set_idle(vec!["park".to_owned()]);
     }
 
     fn set_book(&self, state: BookState) {

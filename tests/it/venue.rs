@@ -13,8 +13,9 @@ use pindrop::net::memory::MemoryNet;
 use pindrop::net::url::WsUrl;
 use pindrop::net::websocket::{WsClient, WsConfig, WsEvent};
 use pindrop::runtime::actor::{Actor, Cx};
-use pindrop::sim::exchange::{Exchange, Exec, Liquidity, Report};
+use pindrop::sim::exchange::{Exchange, Exec, Report};
 use pindrop::sim::json::{decimal, parse_decimal};
+use pindrop::sim::listing::Liquidity;
 use pindrop::sim::market::Synthetic;
 use pindrop::sim::order::{Kind, NewOrder, Side, Stp, Tif};
 use pindrop::sim::recording::symbol_of;
@@ -981,7 +982,7 @@ fn replay(join_after_ms: u64, hold: bool) {
     assert_eq!(state["symbols"][0]["recording_gaps"], 0);
     assert_eq!(book.top(usize::MAX), truth(world.venue.exchange(), usize::MAX));
     assert!(applied > 1_000, "{applied} applied");
-    assert_eq!(touches, agree, "the touch agrees where the ids do");
+    assert!(touches > 100 && touches == agree, "{agree} of {touches} touches agree");
     if join_after_ms == 0 {
         assert!(
             applied + buffered.len() as u64 >= 3_440,
