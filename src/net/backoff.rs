@@ -63,7 +63,10 @@ mod tests {
             let base = Duration::from_millis(100 << attempt.min(7)).min(LONGEST);
             for seed in 0..50 {
                 let got = delay(attempt, seed);
-                assert!(got >= base * 4 / 5 && got <= (base * 6 / 5).min(LONGEST), "{attempt} {got:?}");
+                assert!(
+                    got >= base * 4 / 5 && got <= (base * 6 / 5).min(LONGEST),
+                    "{attempt} {got:?}"
+                );
                 assert_eq!(got, delay(attempt, seed), "pure");
             }
         }

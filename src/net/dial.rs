@@ -62,7 +62,8 @@ impl SystemAcceptor {
     /// The system's refusal.
     pub fn bind(address: SocketAddr) -> Result<Self, NetError> {
         let bind = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;

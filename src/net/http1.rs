@@ -28,11 +28,6 @@ pub(super) fn own_headers(parsed: &[httparse::Header<'_>]) -> Result<Headers, Ne
     parsed.iter().map(own).collect()
 }
 
-/// The value of a header, by its lower-case name.
-pub(super) fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
-}
-
 /// Whether a comma-separated header value holds a token, in any case.
 pub(super) fn has_token(value: &[u8], token: &str) -> bool {
     value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
@@ -75,7 +70,8 @@ pub(super) fn framing(headers: &Headers) -> Result<Framing, NetError> {
     let mut length: Option<u64> = None;
     for (_, value) in headers.iter().filter(|(n, _)| n == "content-length") {
         let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-        let said = value.parse().ok().filter(|_| digits).ok_or_else(|| bad("bad content-length"))?;
+        let said =
+            value.parse().ok().filter(|_| digits).ok_or_else(|| bad("bad content-length"))?;
         if length.is_some_and(|other| other != said) {
             return Err(bad("two content-lengths"));
         }
@@ -201,7 +197,8 @@ impl Body {
     fn feed_line(&mut self, input: &[u8]) -> Result<usize, NetError> {
         let end = input.iter().position(|b| *b == b'\n');
         let n = end.map_or(input.len(), |at| at + 1);
-        let line_max = if let At::Trailer(_) = self.at { TRAILER_BYTES_MAX } else { CHUNK_LINE_BYTES_MAX };
+        let line_max =
+            if let At::Trailer(_) = self.at { TRAILER_BYTES_MAX } else { CHUNK_LINE_BYTES_MAX };
         if self.line.len() + n > line_max {
             return Err(NetError::TooLarge("chunk line", line_max));
         }
@@ -287,7 +284,7 @@ mod tests {
         assert_eq!(chunked(wire, 9).unwrap(), (b"wikipedia".to_vec(), wire.len() - 4));
         assert!(matches!(chunked(wire, 8), Err(NetError::TooLarge("body", 8))));
         assert!(matches!(chunked(b"zz\r\n", 9), Err(NetError::Protocol(_))));
-        assert!(matches!(chunked(b"1\r\nabc", 9), Err(NetError::Protocol(_))) || cfg!(any()));
+        assert!(matches!(chunked(b"1\r\nabc\r\n", 9), Err(NetError::Protocol(_))));
         assert!(matches!(chunked(b"ffffffffffffffff\r\n", 9), Err(NetError::TooLarge(..))));
     }
 
@@ -300,7 +297,10 @@ mod tests {
     fn lengths_that_could_be_read_in_two_ways_are_refused() {
         assert_eq!(framed(&[]), Some(Framing::Unsaid));
         assert_eq!(framed(&[("content-length", "3")]), Some(Framing::Length(3)));
-        assert_eq!(framed(&[("content-length", "3"), ("content-length", "3")]), Some(Framing::Length(3)));
+        assert_eq!(
+            framed(&[("content-length", "3"), ("content-length", "3")]),
+            Some(Framing::Length(3))
+        );
         assert_eq!(framed(&[("transfer-encoding", "Chunked")]), Some(Framing::Chunked));
         assert_eq!(framed(&[("content-length", "3"), ("content-length", "4")]), None);
         assert_eq!(framed(&[("content-length", "+3")]), None);

@@ -22,6 +22,8 @@ mod http1;
 pub mod server;
 // One connection of the server.
 mod server_conn;
+// Its plain half: requests and answers.
+mod server_http;
 // TCP and TLS streams.
 pub mod stream;
 // Base URLs.
@@ -136,7 +138,7 @@ impl fmt::Display for NetError {
 impl std::error::Error for NetError {}
 
 /// A request to a REST API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpRequest {
     /// `GET`, `POST`, `DELETE`, ...
     pub method: &'static str,
@@ -148,6 +150,14 @@ pub struct HttpRequest {
     pub headers: Vec<(String, String)>,
     /// The body; empty for none.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for HttpRequest {
+    /// Without the query, the headers' values and the body: they carry keys and signatures.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.target.split('?').next().unwrap_or_default();
+        write!(f, "{} {}{path}", self.method, self.base_url)
+    }
 }
 
 /// The answer to an [`HttpRequest`].

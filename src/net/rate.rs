@@ -22,7 +22,8 @@ impl RateLimit {
     /// At most `limit` (at least 1) units of weight in any `window`.
     pub fn new(limit: u32, window: Duration) -> Self {
         let limit = limit.max(1);
-        let grants = VecDeque::with_capacity(usize::try_from(limit).unwrap_or(usize::MAX).min(65_536));
+        let grants =
+            VecDeque::with_capacity(usize::try_from(limit).unwrap_or(usize::MAX).min(65_536));
         Self { limit, window, used: 0, grants }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Why our own: the live HTTP server crates bring a thread pool or a runtime, block in reads without a deadline
 //! for heads, and cannot be stepped over memory streams under a virtual clock. What is hard is not ours: httparse
-//! reads the heads, tungstenite the frames; this file holds the connections' states and [`super::http1`] the
+//! reads the heads, tungstenite the frames; this file holds the connections' states and `http1` the
 //! rules for lengths. Outgoing frames are unmasked and trivial, so they are put together here, once per client
 //! straight into its buffer.
 //!
@@ -29,6 +29,9 @@ use crate::clock::MonoNs;
 
 /// Streams accepted in one pass.
 const ACCEPTS_PER_PASS: usize = 16;
+
+/// How long one warning stands for all like it.
+const MUTED: Duration = Duration::from_secs(1);
 
 /// Limits of a [`Server`]: every buffer and every wait has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,13 +145,22 @@ pub struct Server {
     events: VecDeque<ServerEvent>,
     next_id: u64,
     now: MonoNs,
+    /// Until when further refusals to accept are not logged.
+    mute_until: MonoNs,
 }
 
 impl Server {
     /// A server on what `acceptor` accepts.
     pub fn new(acceptor: Box<dyn Acceptor>, config: ServerConfig) -> Self {
-        let (conns, events) = (Vec::new(), VecDeque::new());
-        Self { acceptor, config, conns, events, next_id: 1, now: MonoNs::ZERO }
+        Self {
+            acceptor,
+            config,
+            conns: Vec::new(),
+            events: VecDeque::new(),
+            next_id: 1,
+            now: MonoNs::ZERO,
+            mute_until: MonoNs::ZERO,
+        }
     }
 
     /// The next event; reads and writes when its queue is empty. `None`: nothing is ready.
@@ -174,7 +186,7 @@ impl Server {
                 Ok(Some(stream)) => self.admit(stream),
                 Ok(None) => return,
                 Err(e) => {
-                    log::warn!("accepting a connection failed: {e}");
+                    self.warn(&e.to_string());
                     return;
                 }
             }
@@ -183,13 +195,21 @@ impl Server {
 
     fn admit(&mut self, mut stream: Box<dyn Stream>) {
         if self.conns.len() >= self.config.conns_max {
-            log::warn!("connection refused: {} are open", self.conns.len());
+            self.warn("all connections are taken");
             stream.shutdown();
             return;
         }
         let wire = Wire::new(stream, self.config.write_buffer_bytes_max);
         self.conns.push(Conn::new(ConnId(self.next_id), wire, self.now));
         self.next_id += 1;
+    }
+
+    /// Says that a connection was not accepted, but not for each of many.
+    fn warn(&mut self, why: &str) {
+        if self.now >= self.mute_until {
+            self.mute_until = self.now.after(MUTED);
+            log::warn!("connection not accepted: {why}");
+        }
     }
 
     /// One pass over all connections.

@@ -214,11 +214,12 @@ impl Tls {
         for cert in extra_ca_pem.map(certificates).transpose()?.unwrap_or_default() {
             roots.add(cert).map_err(|e| NetError::Tls(format!("extra CA: {e}")))?;
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| NetError::Tls(e.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|e| NetError::Tls(e.to_string()))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
         Ok(Self { config: Arc::new(config), extra_ca_pem: extra_ca_pem.map(Into::into) })
     }
 

@@ -17,13 +17,22 @@ pub(super) struct Wire {
     out_bytes_max: usize,
     arrived: bool,
     read_budget_bytes: usize,
+    /// Why nothing can be written any more; told once nothing is left to read.
+    write_error: Option<io::Error>,
 }
 
 impl Wire {
     /// Buffers at most `out_bytes_max` bytes that wait for `stream`.
     pub(super) fn new(stream: Box<dyn Stream>, out_bytes_max: usize) -> Self {
-        let read_budget_bytes = usize::MAX;
-        Self { stream, out: Vec::new(), sent: 0, out_bytes_max, arrived: false, read_budget_bytes }
+        Self {
+            stream,
+            out: Vec::new(),
+            sent: 0,
+            out_bytes_max,
+            arrived: false,
+            read_budget_bytes: usize::MAX,
+            write_error: None,
+        }
     }
 
     /// The stream below.
@@ -60,6 +69,12 @@ impl Wire {
         self.read_budget_bytes = bytes;
     }
 
+    /// Forgets what was, or can no longer be, written.
+    fn drop_output(&mut self) {
+        self.out.clear();
+        self.sent = 0;
+    }
+
     /// Buffers all of `bytes`.
     ///
     /// # Errors
@@ -89,8 +104,7 @@ impl Wire {
                 Err(e) => return Err(e),
             }
         }
-        self.out.clear();
-        self.sent = 0;
+        self.drop_output();
         match self.stream.flush() {
             Err(e) if !is_no_data(&e) => Err(e),
             _ => Ok(()),
@@ -99,9 +113,14 @@ impl Wire {
 }
 
 impl Read for Wire {
+    /// Writes what waits, then reads. A peer that stopped reading may have said why: what it sent comes before
+    /// the error of writing to it.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.buffered() > 0 {
-            self.pump()?;
+        if self.buffered() > 0
+            && let Err(e) = self.pump()
+        {
+            self.drop_output();
+            self.write_error = Some(e);
         }
         if self.read_budget_bytes == 0 {
             return Err(io::ErrorKind::QuotaExceeded.into());
@@ -113,8 +132,11 @@ impl Read for Wire {
                 self.read_budget_bytes -= n;
                 Ok(n)
             }
-            Err(e) if is_no_data(&e) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(e) => Err(e),
+            Err(e) => match self.write_error.take() {
+                Some(first) => Err(first),
+                None if is_no_data(&e) => Err(io::ErrorKind::WouldBlock.into()),
+                None => Err(e),
+            },
         }
     }
 }

@@ -211,6 +211,8 @@ struct Shared<M> {
     counters: Counters,
     waker: Waker,
     gate: AtomicU64,
+    /// The pill waits in the queue, where it is no message.
+    pill: AtomicBool,
     overrun: AtomicBool,
     /// Messages that were queued when the consumer last restarted and must be refused by it.
     stale: AtomicU64,
@@ -242,6 +244,7 @@ impl<M: Send> Mailbox<M> {
             counters: Counters::default(),
             waker,
             gate: AtomicU64::new(OPEN),
+            pill: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             stale: AtomicU64::new(0),
         }))
@@ -282,7 +285,11 @@ impl<M: Send> Edge for Mailbox<M> {
 
     fn send_pill(&self) -> bool {
         let _ = self.0.gate.compare_exchange(OPEN, PILLED, Ordering::SeqCst, Ordering::SeqCst);
+        self.0.pill.store(true, Ordering::SeqCst);
         let sent = self.0.tx.try_send(Parcel::Pill).is_ok();
+        if !sent {
+            self.0.pill.store(false, Ordering::SeqCst);
+        }
         self.0.waker.wake();
         sent
     }
@@ -309,7 +316,7 @@ impl<M: Send> Edge for Mailbox<M> {
     }
 
     fn counts(&self) -> EdgeCounts {
-        let pill = u64::from(self.0.gate.load(Ordering::SeqCst) == PILLED && !self.0.rx.is_empty());
+        let pill = u64::from(self.0.pill.load(Ordering::SeqCst));
         self.0.counters.snapshot((self.0.rx.len() as u64).saturating_sub(pill))
     }
 }
@@ -451,6 +458,7 @@ impl<M: Send> Inbox<M> {
             }
             Parcel::Pill => {
                 self.pilled = true;
+                shared.pill.store(false, Ordering::SeqCst);
                 cx.take_pill();
                 None
             }
