@@ -1,7 +1,7 @@
 //! The status as Prometheus text, version 0.0.4: one status in, one page out.
 //!
 //! Written by hand, after weighing `prometheus-client`: that crate wants to own the counters, and ours exist (cells,
-//! mailboxes, views); 14 crates would buy what [`Page`] does. Units are in the names: `_seconds`, `_bytes`, `_total`
+//! mailboxes, views); 14 crates would buy what `Page` does. Units are in the names: `_seconds`, `_bytes`, `_total`
 //! for what only grows.
 
 use std::fmt::{Display, Write};

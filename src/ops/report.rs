@@ -4,46 +4,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::runtime::health::Cell;
-use crate::runtime::mailbox::Edge;
+use crate::runtime::mailbox::EdgeCounts;
+use crate::runtime::report::{ActorOutcome, Outcome, PhaseOutcome};
 use crate::trading::telemetry::BookView;
 
 use super::rows;
 use super::sources::StatusSources;
 use super::status::{BookStatus, LatencyStatus, PositionStatus, ms};
-
-/// What the supervisor knows at the end.
-#[derive(Clone, Debug, Default)]
-pub struct RunOutcome {
-    /// The process's exit code.
-    pub exit_code: i32,
-    /// Why the run ended, in words.
-    pub reason: String,
-    /// From the start to now.
-    pub uptime: Duration,
-    /// From the announcement of the drain to its end.
-    pub drain: Duration,
-    /// The phases of the drain, in order.
-    pub phases: Vec<PhaseOutcome>,
-    /// How actors ended, by name; where missing, what the health cell says of the life before.
-    pub exits: BTreeMap<String, String>,
-}
-
-/// One phase of the drain.
-#[derive(Clone, Debug, Default)]
-pub struct PhaseOutcome {
-    /// Its name.
-    pub name: String,
-    /// How long it took.
-    pub took: Duration,
-    /// Whether its deadline passed first.
-    pub late: bool,
-}
 
 /// The report.
 #[derive(Clone, Debug, Serialize)]
@@ -98,8 +68,10 @@ pub struct ActorReport {
     pub generation: u32,
     /// How often it was restarted.
     pub restarts: u32,
-    /// How it ended.
-    pub exit: Option<String>,
+    /// How it ended, in one word.
+    pub exit: &'static str,
+    /// The same in more words.
+    pub detail: String,
 }
 
 /// Totals of orders.
@@ -162,7 +134,7 @@ pub struct BookReport {
 
 impl FinalReport {
     /// The report of a run that ended with `outcome`.
-    pub fn new(sources: &StatusSources, outcome: &RunOutcome) -> Self {
+    pub fn new(sources: &StatusSources, outcome: &Outcome) -> Self {
         let mut report = Self {
             exit_code: outcome.exit_code,
             reason: outcome.reason.clone(),
@@ -170,10 +142,10 @@ impl FinalReport {
             uptime_ms: ms(outcome.uptime),
             drain_ms: ms(outcome.drain),
             phases: outcome.phases.iter().map(phase).collect(),
-            actors: actors(sources, outcome),
+            actors: outcome.actors.iter().map(actor).collect(),
             orders: OrdersReport::default(),
             open_orders_left: Vec::new(),
-            messages: messages(sources),
+            messages: outcome.edges.iter().map(messages).collect(),
             latency_us: BTreeMap::new(),
             equity: rows::equity(sources),
             books: books(sources),
@@ -253,31 +225,27 @@ fn phase(phase: &PhaseOutcome) -> PhaseReport {
     PhaseReport { name: phase.name.clone(), ms: ms(phase.took), late: phase.late }
 }
 
-fn actors(sources: &StatusSources, outcome: &RunOutcome) -> Vec<ActorReport> {
-    let report = |cell: &Arc<Cell>| ActorReport {
-        id: cell.name().to_owned(),
-        generation: cell.generation(),
-        restarts: cell.restarts(),
-        exit: outcome.exits.get(cell.name()).cloned().or_else(|| cell.last_exit()),
-    };
-    sources.health.iter().map(report).collect()
+fn actor(actor: &ActorOutcome) -> ActorReport {
+    ActorReport {
+        id: actor.name.clone(),
+        generation: actor.generation,
+        restarts: actor.restarts,
+        exit: actor.exit,
+        detail: actor.detail.clone(),
+    }
 }
 
-fn messages(sources: &StatusSources) -> BTreeMap<String, MessagesReport> {
-    let report = |edge: &Arc<dyn Edge>| {
-        let counts = edge.counts();
-        let messages = MessagesReport {
-            sent: counts.sent,
-            handled: counts.handled,
-            refused: counts.refused,
-            dropped: counts.dropped(),
-            conflated: counts.conflated,
-            lost_in_flight: counts.lost_in_flight,
-            left: counts.left,
-        };
-        (edge.spec().name.clone(), messages)
+fn messages((edge, counts): &(String, EdgeCounts)) -> (String, MessagesReport) {
+    let messages = MessagesReport {
+        sent: counts.sent,
+        handled: counts.handled,
+        refused: counts.refused,
+        dropped: counts.dropped(),
+        conflated: counts.conflated,
+        lost_in_flight: counts.lost_in_flight,
+        left: counts.left,
     };
-    sources.edges.iter().map(report).collect()
+    (edge.clone(), messages)
 }
 
 fn books(sources: &StatusSources) -> Vec<BookReport> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
+use crate::runtime::events::SupervisorEvent;
 use crate::runtime::health::HealthTable;
 use crate::runtime::mailbox::Edge;
 use crate::runtime::view::View;
@@ -89,6 +90,12 @@ pub struct EventLine {
     pub event: String,
     /// The rest: `key=value` pairs or words.
     pub text: String,
+}
+
+impl From<SupervisorEvent> for EventLine {
+    fn from(event: SupervisorEvent) -> Self {
+        Self { utc: event.at, event: event.name.to_owned(), text: event.text }
+    }
 }
 
 /// A budget that the venue sets, and how much of it is used.

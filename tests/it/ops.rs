@@ -14,15 +14,19 @@ use pindrop::net::{Endpoint, Stream};
 use pindrop::ops::health::Health;
 use pindrop::ops::logger::{LogFormat, LogSettings, Logger};
 use pindrop::ops::metrics;
-use pindrop::ops::report::{FinalReport, PhaseOutcome, RunOutcome, replace_file};
+use pindrop::ops::report::{FinalReport, replace_file};
 use pindrop::ops::server::{OpsServer, OpsSettings};
 use pindrop::ops::sources::{
     EngineState, EventLine, RateLimit, Stage, StatusSources, TradingGate, Watched,
 };
 use pindrop::ops::status::{Status, StatusBuilder};
-use pindrop::runtime::actor::{Actor, Cx, Stop, Work};
+use pindrop::runtime::actor::{Actor, Cx, Fault, Stop, Work};
+use pindrop::runtime::child::ChildSpec;
 use pindrop::runtime::health::Cell;
-use pindrop::runtime::mailbox::{Edge, Mailbox};
+use pindrop::runtime::mailbox::{Edge, EdgeCounts, Mailbox};
+use pindrop::runtime::report::{ActorOutcome, Outcome, PhaseOutcome};
+use pindrop::runtime::stepper::{Pace, Stepper};
+use pindrop::runtime::system::{SystemBuilder, SystemSettings, Threading};
 use pindrop::runtime::view::View;
 use pindrop::trading::domain::instrument::Name;
 use pindrop::trading::domain::{
@@ -435,6 +439,63 @@ fn read_all(stream: &mut dyn Stream, into: &mut Vec<u8>) {
     }
 }
 
+/// An actor that has work until it drains.
+struct Toy;
+
+impl Actor for Toy {
+    fn turn(&mut self, cx: &mut Cx) -> Result<Work, Fault> {
+        Ok(Work::when(!cx.draining()))
+    }
+}
+
+/// A toy and the ops actor, supervised and stepped; the toy gets no turns for a while.
+#[test]
+fn an_actor_without_progress_is_named() {
+    let net = MemoryNet::new();
+    let mut builder = SystemBuilder::new(Threading::Dedicated, SystemSettings::default());
+    let (toy, ops) = (builder.actor("toy", false), builder.actor("ops", false));
+    // Not the ladder is on trial here: it would end the system first.
+    let stall_fail = Duration::from_secs(60);
+    builder.child(toy, ChildSpec { stall_fail, ..ChildSpec::new(|_| Ok(Box::new(Toy))) });
+    let mut sources = StatusSources::new("demo", MonoNs::ZERO, builder.health(), Arc::new([]));
+    sources.engine = Box::new(|| EngineState { stage: Stage::Running, ..EngineState::default() });
+    let (sources, listening) = (Arc::new(sources), net.clone());
+    let start = move |_: &mut Cx| -> Result<Box<dyn Actor>, Fault> {
+        let acceptor = listening.listener(9_100);
+        Ok(Box::new(OpsServer::new(OpsSettings::default(), Arc::clone(&sources), acceptor)))
+    };
+    builder.child(ops, ChildSpec { stall_fail, ..ChildSpec::new(start) });
+    let system = builder.build().expect("a valid system");
+    let mut stepper = system.stepper(1, VirtualClock::new(UtcNs::default()));
+    stepper.set_pace(Pace { busy: Duration::from_millis(1), ..Pace::default() });
+    stepper.run_for(Duration::from_millis(300));
+    assert!(health_over(&net, &mut stepper).contains("{\"status\":\"ok\""));
+    stepper.freeze(toy, Duration::from_millis(1_500));
+    stepper.run_for(Duration::from_millis(1_300));
+    let answer = health_over(&net, &mut stepper);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\"stalled\":[\"toy\"]"), "{answer}");
+    stepper.run_for(Duration::from_millis(500));
+    assert!(health_over(&net, &mut stepper).contains("{\"status\":\"ok\""));
+    // The ops actor cannot look for a while: it says so, and accuses nobody.
+    stepper.freeze(ops, Duration::from_millis(3_000));
+    stepper.freeze(toy, Duration::from_millis(3_000));
+    stepper.run_for(Duration::from_millis(3_010));
+    let answer = health_over(&net, &mut stepper);
+    assert!(answer.contains("looked 30") && answer.contains("\"stalled\":[]"), "{answer}");
+    assert_eq!(stepper.drain("done").exit_code, 0);
+}
+
+fn health_over(net: &MemoryNet, stepper: &mut Stepper) -> String {
+    let endpoint = Endpoint { host: "memory".to_owned(), port: 9_100, tls: false };
+    let mut stream = net.dialer().dial(&endpoint, stepper.now()).expect("listening");
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("room");
+    stepper.run_for(Duration::from_millis(20));
+    let mut answer = Vec::new();
+    read_all(&mut *stream, &mut answer);
+    String::from_utf8(answer).expect("text")
+}
+
 /// Asks a fresh page; the status line and the body.
 #[track_caller]
 fn check_answer(request: &str, status: u16, body_has: &str) {
@@ -534,25 +595,36 @@ fn a_file_is_replaced_or_left() {
 
 #[test]
 fn the_report_as_it_is_promised() {
-    let mut engine = Engine::new();
-    engine.declare_actor();
-    let outcome = RunOutcome {
+    let engine = Engine::new();
+    let phase =
+        PhaseOutcome { name: "settle".to_owned(), took: Duration::from_secs(7), late: true };
+    let actor = ActorOutcome {
+        name: "book-binance".to_owned(),
+        generation: 2,
+        restarts: 1,
+        exit: "deadline",
+        detail: "stopped where it stood".to_owned(),
+    };
+    let counts = EdgeCounts { sent: 5, refused: 1, left: 4, ..EdgeCounts::default() };
+    let outcome = Outcome {
         exit_code: 76,
         reason: "drain deadline".to_owned(),
-        uptime: Duration::from_millis(60_000),
-        drain: Duration::from_millis(8_000),
-        phases: vec![PhaseOutcome {
-            name: "settle".to_owned(),
-            took: Duration::from_millis(7_000),
-            late: true,
-        }],
-        exits: [("book-binance".to_owned(), "deadline".to_owned())].into(),
+        uptime: Duration::from_secs(60),
+        drain: Duration::from_secs(8),
+        phases: vec![phase],
+        actors: vec![actor],
+        edges: vec![("feed->book".to_owned(), counts)],
+        stale_events: 0,
+        reaper: None,
     };
     let report = FinalReport::new(&engine.sources, &outcome);
     let golden = json!({
         "exit_code": 76, "reason": "drain deadline", "mode": "demo", "uptime_ms": 60_000, "drain_ms": 8_000,
         "phases": [{ "name": "settle", "ms": 7_000, "late": true }],
-        "actors": [{ "id": "book-binance", "generation": 0, "restarts": 0, "exit": "deadline" }],
+        "actors": [{
+            "id": "book-binance", "generation": 2, "restarts": 1, "exit": "deadline",
+            "detail": "stopped where it stood",
+        }],
         "orders": {
             "sent": 10, "acknowledged": 9, "filled": 4, "cancelled": 0, "rejected": 0, "refused": 3,
             "unknown": 0, "fills": 6, "expired": 0,

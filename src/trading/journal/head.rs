@@ -50,7 +50,7 @@ pub struct InstrumentRow {
     pub price_decimals: u8,
     /// Digits behind the point of a quantity unit.
     pub qty_decimals: u8,
-    /// Its position when the segment began; in a [`Recovery`], when the journal ended.
+    /// Its position when the segment began; in a [`Recovery`](super::segment::Recovery), when the journal ended.
     pub position: Option<CarriedPosition>,
 }
 
