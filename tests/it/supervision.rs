@@ -719,3 +719,36 @@ fn the_first_signal_drains() {
         assert!(names.contains(&name), "{name} is missing in {names:?}");
     }
 }
+
+/// Set for the process that this test starts of itself.
+const CHILD: &str = "PINDROP_TEST_SECOND_SIGNAL";
+
+#[test]
+fn the_second_signal_ends_the_process_at_once() {
+    if std::env::var_os(CHILD).is_some() {
+        let _signals = Signals::register().expect("the handlers");
+        signal_hook::low_level::raise(signal_hook::consts::SIGINT).expect("it is sent");
+        signal_hook::low_level::raise(signal_hook::consts::SIGTERM).expect("it is sent");
+        unreachable!("the second signal ended the process inside its handler");
+    }
+    let test = "supervision::the_second_signal_ends_the_process_at_once";
+    let status = std::process::Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", test])
+        .env(CHILD, "1")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .expect("it starts");
+    assert_eq!(status.code(), Some(128 + 15));
+}
+
+#[test]
+fn an_actor_that_gets_no_turns_does_not_hold_the_drain() {
+    let (builder, _, _) = pipeline(builder(), 10);
+    let mut stepper = stepper(builder, 1);
+    stepper.run_for(Duration::from_secs(1));
+    stepper.freeze(ActorId(1), Duration::from_secs(60));
+    let outcome = stepper.drain("test");
+    assert_ended(&outcome, 76, "drained none");
+    assert!(outcome.drain < Duration::from_secs(8), "{:?}", outcome.drain);
+}
