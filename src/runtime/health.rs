@@ -272,7 +272,7 @@ impl Cell {
         let mut cold = self.cold();
         // An actor that reconnects registers again and again; its oldest streams are gone.
         if cold.interrupts.len() == INTERRUPTS_MAX {
-            cold.interrupts.remove(0);
+            drop(cold.interrupts.remove(0));
         }
         cold.interrupts.push(interrupt);
     }
