@@ -228,9 +228,16 @@ impl Cx {
     }
 
     /// Registers `interrupt`, which frees this generation from a blocking call when the supervisor runs it from
-    /// another thread (usually: shut the socket down). Forgotten when the generation ends.
+    /// another thread (usually: shut the socket down). Forgotten when the generation ends; of more than 16 the
+    /// oldest is forgotten.
     pub fn on_interrupt(&mut self, interrupt: Box<dyn Fn() + Send + Sync>) {
         self.cell.add_interrupt(interrupt);
+    }
+
+    /// Forgets all interrupts of this generation, and what they hold: call it before a new stream replaces one
+    /// whose handle was registered.
+    pub fn forget_interrupts(&mut self) {
+        self.cell.clear_interrupts();
     }
 
     /// Notes that a message was taken: the breadcrumb that a crash report names.

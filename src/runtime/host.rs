@@ -55,6 +55,8 @@ pub(super) struct Host {
     clock: Clock,
     anchor: Anchor,
     turns: u32,
+    /// The end of a busy turn, which is the beginning of the next.
+    fresh: Option<MonoNs>,
 }
 
 /// The time of day, derived from the monotonic time in between.
@@ -95,6 +97,7 @@ impl Host {
             clock: Clock::System,
             anchor: Anchor::default(),
             turns: 0,
+            fresh: None,
         }
     }
 
@@ -141,7 +144,8 @@ impl Host {
     /// One turn of every seat.
     fn turn_all(&mut self) -> Work {
         let mut all = Work::Idle;
-        let mut now = self.clock.now();
+        let mut now = self.fresh.take().unwrap_or_else(|| self.clock.now());
+        let mut end = None;
         self.turns = self.turns.wrapping_add(1);
         let measure_idle = self.turns.is_multiple_of(MEASURE_EVERY);
         let seats = self.seats.len();
@@ -150,20 +154,25 @@ impl Host {
             let utc = self.anchor.utc(&self.clock, now);
             let work = seat.turn(now, utc);
             all = all.or(work);
+            end = None;
             // The next seat's beginning is this one's end.
             if i + 1 < seats || work == Work::Busy || measure_idle {
-                let end = self.clock.now();
-                let ns = end.since(now).as_nanos();
+                let after = self.clock.now();
+                let ns = after.since(now).as_nanos();
                 seat.parts.cell.measure_turn(u64::try_from(ns).unwrap_or(u64::MAX));
-                now = end;
+                now = after;
+                end = Some(after);
             }
         }
+        // After work the next turn follows at once; after none there may be a rest in between.
+        self.fresh = end.filter(|_| all == Work::Busy);
         all
     }
 
     /// Sleeps until a mailbox, a socket or a timer has something, for `max` at most.
     fn park(&mut self, max: Duration) {
         self.wakers.iter().for_each(Waker::announce_sleep);
+        self.fresh = None;
         if self.turn_all() == Work::Busy || self.control.halt.load(Ordering::Relaxed) {
             self.wakers.iter().for_each(Waker::awake);
             self.idler.busy();

@@ -5,7 +5,8 @@
 
 // The trait that roles implement, and what the runner lends them.
 pub mod actor;
-// Bounded, counted mailboxes and conflated slots.
+// Bounded, counted mailboxes, and conflated slots.
+mod latest;
 pub mod mailbox;
 // The newest state of an actor, for whoever looks.
 pub mod view;

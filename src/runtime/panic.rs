@@ -1,6 +1,6 @@
 //! Panics: noted where an actor's code runs, logged elsewhere.
 //!
-//! [`caught`] runs an actor's code and gives its panic back as a [`PanicNote`] with the file and line, which only the
+//! `caught` runs an actor's code and gives its panic back as a `PanicNote` with the file and line, which only the
 //! hook can see. The hook prints nothing for those: the seat reports them with the actor's name, generation and
 //! message in hand. A panic anywhere else, and one that follows another before it was caught (which ends the
 //! process), is logged at once and handed to the hook that was there before.

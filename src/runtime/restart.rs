@@ -1,7 +1,7 @@
 //! How often and how soon a crashed actor may live again.
 //!
-//! Crash times come in; out come verdicts and delays. [`RestartWindow`] counts over a sliding window, after
-//! Erlang's `supervisor`; [`Backoff`] adds the delay that Erlang lacks. Neither reads a clock.
+//! Crash times come in; out come verdicts and delays. `RestartWindow` counts over a sliding window, after
+//! Erlang's `supervisor`; `Backoff` adds the delay that Erlang lacks. Neither reads a clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;

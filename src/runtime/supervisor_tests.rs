@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::actor::Fault;
+use super::super::exit::{EXIT_LATE, EXIT_WEDGED};
+use super::super::restart::Intensity;
 use super::*;
-use crate::runtime::actor::Fault;
-use crate::runtime::exit::{EXIT_LATE, EXIT_WEDGED};
-use crate::runtime::restart::Intensity;
 
 const A: ActorId = ActorId(0);
 const B: ActorId = ActorId(1);

@@ -194,6 +194,20 @@ fn a_restart_discards_the_values_of_a_latest() {
 }
 
 #[test]
+fn the_next_generation_finds_what_the_dead_one_did_not_take() {
+    let latest = Latest::<u64>::detached("test", 3);
+    let (out, mut dead) = (latest.outbox(), latest.inbox());
+    // Once round, so that the inbox has looked at every key.
+    assert_eq!(dead.take(&mut cx()), None);
+    (0..3).for_each(|key| out.put(key, key as u64));
+    assert_eq!(dead.take(&mut cx()), Some((0, 0)));
+    drop(dead);
+    let (mut next, mut cx) = (latest.inbox(), cx());
+    let seen: Vec<usize> = std::iter::from_fn(|| next.take(&mut cx)).map(|(key, _)| key).collect();
+    assert_eq!(seen, [1, 2]);
+}
+
+#[test]
 fn two_producers_and_a_consumer_lose_nothing() {
     const EACH: u64 = 20_000;
     let mailbox = mailbox(64, Overflow::Refuse, OnRestart::Keep);
