@@ -5,7 +5,7 @@
 
 use crate::clock::{MonoNs, UtcNs};
 use crate::runtime::actor::{Fault, Work};
-use crate::trading::domain::{ExecType, InstrumentId, Reason};
+use crate::trading::domain::{ExecType, InstrumentId, OrderStatus, Reason};
 use crate::trading::limits::TURN_MESSAGES_MAX;
 use crate::trading::telemetry::SessionState;
 use crate::trading::venue::{
@@ -15,6 +15,7 @@ use crate::trading::venue::{
 use super::hold::At;
 use super::ledger::Facts;
 use super::lifecycle::{Ask, Event};
+use super::open_orders::Order;
 use super::sender::OrderSender;
 use super::session::{Asked, Heard, Subject};
 
@@ -142,7 +143,17 @@ impl OrderSender {
     /// A query or a list shows an order.
     pub(super) fn on_found(&mut self, at: At, seq: u64, found: &VenueOrder) -> Result<(), Fault> {
         self.ledger.orders.name(seq, found.venue_order_id);
-        self.event(at, seq, Event::Query(found.status, found.cum_qty), Facts::default())
+        self.event(at, seq, Event::Query(found.status, found.cum_qty), Facts::default())?;
+        // One that has to go, and that nobody has asked to go yet, is asked at once.
+        let goes = |o: &&Order| {
+            let life = &o.life;
+            let open = !life.status().is_terminal() && life.status() != OrderStatus::Unknown;
+            o.doomed && open && !life.cancelling()
+        };
+        if self.ledger.orders.find(seq).filter(goes).is_some() {
+            return self.send_cancel(at, seq);
+        }
+        Ok(())
     }
 
     fn on_no(

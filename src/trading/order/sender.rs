@@ -11,14 +11,14 @@
 use std::time::Duration;
 
 use crate::clock::MonoNs;
-use crate::runtime::actor::{Actor, Cx, Fault, Stop, Waits, Work};
+use crate::runtime::actor::{Actor, Cx, Fault, Generation, Stop, Waits, Work};
 use crate::runtime::mailbox::{Inbox, LatestInbox};
 use crate::runtime::view::View;
 use crate::trading::domain::{
     BookState, CancelOrder, IntentBody, NewOrder, OrderIntent, Reason, Record, TopOfBook,
 };
 use crate::trading::limits::{TURN_MESSAGES_MAX, VIEW_PERIOD};
-use crate::trading::risk::{Gate, KillSwitch, Situation, Throttle};
+use crate::trading::risk::{Approved, Gate, KillSwitch, Situation, Throttle};
 use crate::trading::telemetry::{OrderTotals, OrdersView, SessionState};
 use crate::trading::venue::{Balance, OrderDialect, RequestKind};
 
@@ -29,7 +29,7 @@ use super::ids::Ids;
 use super::latency::Latency;
 use super::ledger::{Facts, Ledger};
 use super::lifecycle::Event;
-use super::open_orders::OpenOrders;
+use super::open_orders::{OpenOrders, Order};
 use super::reconcile::Reconcile;
 use super::session::{Session, Subject};
 use super::settings::{OnExit, OrderPorts, OrderSettings};
@@ -75,7 +75,7 @@ impl OrderSender {
         dialect: Box<dyn OrderDialect>,
         dialer: Box<dyn Dialer>,
     ) -> Result<Self, Fault> {
-        let generation = crate::runtime::actor::Generation(0);
+        let generation = Generation(0);
         let ids = Ids::new(&settings.engine, settings.boot, generation);
         let ids = ids.map_err(|e| Fault::Config(e.to_string().into()))?;
         let count = settings.instruments.len();
@@ -182,12 +182,7 @@ impl OrderSender {
         cell.is_some_and(|cell| cell.generation() as u16 != intent.order.generation())
     }
 
-    fn judge(
-        &self,
-        at: At,
-        recv: MonoNs,
-        new: &NewOrder,
-    ) -> Result<crate::trading::risk::Approved<NewOrder>, Reason> {
+    fn judge(&self, at: At, recv: MonoNs, new: &NewOrder) -> Result<Approved<NewOrder>, Reason> {
         let index = new.instrument.index();
         let instrument = self.settings.instruments.get(index).ok_or(Reason::NotTrading)?;
         let kept = self.ledger.kept.get(index).copied().unwrap_or_default();
@@ -211,7 +206,7 @@ impl OrderSender {
     }
 
     fn on_cancel(&mut self, at: At, cancel: CancelOrder) -> Result<(), Fault> {
-        let open = |o: &&super::open_orders::Order| !o.life.status().is_terminal();
+        let open = |o: &&Order| !o.life.status().is_terminal();
         match self.ledger.orders.by_ref(cancel.order).filter(open).map(|o| o.seq) {
             Some(seq) => self.doom(at, seq),
             None => self.ledger.refuse_cancel(at, cancel.instrument, cancel.order),
@@ -391,7 +386,7 @@ impl Actor for OrderSender {
 }
 
 /// The record of a cancel that is about to be sent.
-pub(super) fn cancel_record(order: &super::open_orders::Order) -> Record {
+pub(super) fn cancel_record(order: &Order) -> Record {
     Record::Cancel {
         instrument: order.new.instrument,
         order: order.order,

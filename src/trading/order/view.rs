@@ -1,6 +1,6 @@
 //! What the order sender shows of itself.
 
-use crate::trading::domain::{OrderStatus, Price};
+use crate::trading::domain::{InstrumentId, OrderStatus, Price};
 use crate::trading::telemetry::{OpenOrderView, OrdersView, PositionView, SessionState};
 
 use super::open_orders::Order;
@@ -32,7 +32,7 @@ impl OrderSender {
         self.ledger.latency.fill_view(&mut view.latency);
     }
 
-    fn position_view(&self, instrument: crate::trading::domain::InstrumentId) -> PositionView {
+    fn position_view(&self, instrument: InstrumentId) -> PositionView {
         let index = instrument.index();
         let exposure = self.ledger.kept.get(index).copied().unwrap_or_default().exposure;
         let mid = self.tops.get(index).and_then(|top| top.as_ref()?.mid());

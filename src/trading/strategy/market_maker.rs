@@ -274,3 +274,204 @@ impl Strategy for MarketMaker {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::clock::UtcNs;
+    use crate::runtime::actor::Cx;
+    use crate::runtime::mailbox::{Inbox, Mailbox};
+    use crate::trading::domain::instrument::Name;
+    use crate::trading::domain::{
+        ClientOrderId, Commission, IntentBody, Level, Notional, OrderIntent, OrderStatus,
+        SignedQty, VenueId,
+    };
+    use crate::trading::strategy::desk::Drawer;
+
+    /// A market maker at its desk, and the other end of its intents.
+    struct Bench {
+        maker: MarketMaker,
+        drawer: Drawer,
+        intents: Inbox<OrderIntent>,
+        position: Arc<AtomicI64>,
+        now: MonoNs,
+    }
+
+    fn instrument() -> Instrument {
+        let name = |text| Name::from(text).expect("short");
+        let ids = (InstrumentId(0), VenueId(0));
+        let it = Instrument::new(ids.0, ids.1, name("sim"), name("BTCUSDT"), (2, 3));
+        it.set_rules(Rules {
+            base: name("BTC"),
+            quote: name("USDT"),
+            tick: Price::from_units(10),
+            price_min: Price::ZERO,
+            price_max: Price::ZERO,
+            lot: Qty::from_units(1),
+            qty_min: Qty::ZERO,
+            qty_max: Qty::ZERO,
+            notional_min: Notional::ZERO,
+            trading: true,
+        });
+        it
+    }
+
+    impl Bench {
+        fn new(change: impl FnOnce(&mut MarketMakerConfig)) -> Self {
+            let mut config = MarketMakerConfig::default();
+            change(&mut config);
+            let mailbox = Mailbox::detached("intents", 64);
+            let position = Arc::new(AtomicI64::new(0));
+            let held = Arc::clone(&position);
+            let positions = Box::new(move |_| SignedQty::from_units(held.load(Ordering::Relaxed)));
+            let instruments = Arc::from(vec![instrument()]);
+            Self {
+                maker: MarketMaker::new(&config, &instrument()).expect("good parameters"),
+                drawer: Drawer::new(0, mailbox.outbox(), instruments, positions),
+                intents: mailbox.inbox(),
+                position,
+                now: MonoNs::from_millis(1_000),
+            }
+        }
+
+        /// Shows a book and gives what is asked for: placed prices as `+price` for bids and `-price` for asks,
+        /// cancels as 0.
+        fn book(&mut self, state: BookState, bid: i64, ask: i64) -> Vec<i64> {
+            let level =
+                |price| Some(Level { price: Price::from_units(price), qty: Qty::from_units(1) });
+            let top = TopOfBook { state, bid: level(bid), ask: level(ask), ..TopOfBook::default() };
+            let mut desk = Desk::new(&mut self.drawer, self.now, UtcNs::default(), self.now);
+            self.maker.on_book(&top, &mut desk);
+            self.now = self.now.after(Duration::from_millis(200));
+            self.wishes()
+        }
+
+        fn wishes(&mut self) -> Vec<i64> {
+            let mut cx = Cx::detached(self.now, UtcNs::default());
+            let mut wishes = Vec::new();
+            while let Some(intent) = self.intents.take(&mut cx) {
+                wishes.push(match intent.body {
+                    IntentBody::Place(new) => new.price.units() * new.side.sign(),
+                    _ => 0,
+                });
+            }
+            wishes
+        }
+
+        /// Ends the order on one side.
+        fn end(&mut self, side: Side, exec: ExecType, reason: Option<Reason>) {
+            let own = self.drawer.orders.iter().find(|own| own.new.side == side);
+            let own = *own.expect("an order on that side");
+            let report = ExecutionReport {
+                instrument: own.new.instrument,
+                order: own.order,
+                client_order_id: ClientOrderId::new(),
+                venue_order_id: 0,
+                exec,
+                status: OrderStatus::Canceled,
+                side,
+                price: own.new.price,
+                qty: own.new.qty,
+                cum_qty: Qty::ZERO,
+                leaves_qty: Qty::ZERO,
+                last_qty: Qty::ZERO,
+                last_price: Price::ZERO,
+                trade_id: 0,
+                commission: Commission::default(),
+                reason,
+                venue_code: 0,
+                venue_utc: UtcNs::default(),
+                recv: self.now,
+            };
+            self.drawer.note(&report);
+            let mut desk = Desk::new(&mut self.drawer, self.now, UtcNs::default(), self.now);
+            self.maker.on_report(&report, &mut desk);
+        }
+    }
+
+    #[test]
+    fn quotes_at_the_touch_when_joining() {
+        let mut bench = Bench::new(|_| {});
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_100), [1_000_000, -1_000_100]);
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_100), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn quotes_its_spread_when_not_joining() {
+        // 20 bps of 1,000,050 are 2,000: 1,000 on either side.
+        let mut bench = Bench::new(|config| {
+            config.join_touch = false;
+            config.spread_bps = "20".to_owned();
+        });
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_100), [999_050, -1_001_050]);
+    }
+
+    #[test]
+    fn never_crosses_a_tight_touch() {
+        let mut bench = Bench::new(|config| {
+            config.join_touch = false;
+            config.spread_bps = "0".to_owned();
+        });
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_010), [1_000_000, -1_000_010]);
+    }
+
+    #[test]
+    fn replaces_only_beyond_the_threshold_and_after_the_cancel() {
+        let mut bench = Bench::new(|config| config.requote_bps = "1".to_owned());
+        bench.book(BookState::Live, 1_000_000, 1_000_100);
+        // One basis point is 100 units.
+        assert_eq!(bench.book(BookState::Live, 1_000_100, 1_000_200), [] as [i64; 0]);
+        assert_eq!(bench.book(BookState::Live, 1_000_110, 1_000_210), [0, 0]);
+        assert_eq!(bench.book(BookState::Live, 1_000_110, 1_000_210), [] as [i64; 0]);
+        bench.end(Side::Buy, ExecType::Canceled, None);
+        assert_eq!(bench.book(BookState::Live, 1_000_110, 1_000_210), [1_000_110]);
+    }
+
+    #[test]
+    fn pulls_both_quotes_off_a_book_that_is_not_live() {
+        let mut bench = Bench::new(|_| {});
+        bench.book(BookState::Live, 1_000_000, 1_000_100);
+        assert_eq!(bench.book(BookState::Gap, 1_000_000, 1_000_100), [0, 0]);
+    }
+
+    #[test]
+    fn at_the_inventory_limit_only_the_reducing_side_is_quoted() {
+        let mut bench = Bench::new(|config| config.skew_bps = "0".to_owned());
+        bench.position.store(20, Ordering::Relaxed);
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_100), [-1_000_100]);
+        let mut bench = Bench::new(|config| config.skew_bps = "0".to_owned());
+        bench.position.store(-20, Ordering::Relaxed);
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_100), [1_000_000]);
+    }
+
+    #[test]
+    fn inventory_shifts_both_quotes_against_itself() {
+        let mut bench = Bench::new(|config| config.skew_bps = "1".to_owned());
+        bench.position.store(10, Ordering::Relaxed);
+        // Half of the limit shifts by half of 100 units, rounded away from the middle on either side.
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_200), [999_950, -1_000_150]);
+    }
+
+    #[test]
+    fn a_refusal_pauses_its_side() {
+        let mut bench = Bench::new(|_| {});
+        bench.book(BookState::Live, 1_000_000, 1_000_100);
+        bench.end(Side::Buy, ExecType::Refused, Some(Reason::KillSwitch));
+        for _ in 0..5 {
+            assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_100), [] as [i64; 0]);
+        }
+        assert_eq!(bench.book(BookState::Live, 1_000_000, 1_000_100), [1_000_000]);
+    }
+
+    #[test]
+    fn parameters_are_checked_by_name() {
+        let bad = MarketMakerConfig { spread_bps: "x".to_owned(), ..MarketMakerConfig::default() };
+        let error = MarketMaker::new(&bad, &instrument()).err().expect("refused").to_string();
+        assert!(error.starts_with("spread_bps"), "{error}");
+        let zero = MarketMakerConfig { order_qty: "0".to_owned(), ..MarketMakerConfig::default() };
+        assert!(MarketMaker::new(&zero, &instrument()).is_err());
+    }
+}

@@ -243,3 +243,143 @@ impl Actor for StrategyRunner {
         self.publish(cx.now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::mailbox::{Latest, Mailbox};
+    use crate::trading::domain::{
+        BookState, InstrumentId, IntentBody, NewOrder, OrderKind, OrderRef, Side, SignedQty,
+        TimeInForce,
+    };
+
+    /// Places one order per book; counts what it hears.
+    #[derive(Default)]
+    struct Eager {
+        reports: usize,
+    }
+
+    impl Strategy for Eager {
+        fn on_book(&mut self, top: &TopOfBook, desk: &mut Desk<'_>) {
+            let new = NewOrder {
+                instrument: top.instrument,
+                side: Side::Buy,
+                kind: OrderKind::Limit,
+                tif: TimeInForce::Gtc,
+                price: Price::from_units(1),
+                qty: Qty::from_units(1),
+            };
+            // Busy is what the test looks at through the view.
+            let _ = desk.place(new);
+        }
+
+        fn on_report(&mut self, _report: &ExecutionReport, _desk: &mut Desk<'_>) {
+            self.reports += 1;
+        }
+
+        fn note(&self, _now: MonoNs, out: &mut String) {
+            *out = format!("reports {}", self.reports);
+        }
+    }
+
+    struct Bench {
+        runner: StrategyRunner,
+        cx: Cx,
+        tops: Latest<TopOfBook>,
+        reports: Mailbox<ExecutionReport>,
+        intents: Inbox<OrderIntent>,
+        view: View<StrategyView>,
+    }
+
+    impl Bench {
+        fn new(room: usize) -> Self {
+            let (tops, trades) = (Latest::detached("tops", 1), Mailbox::detached("trades", 4));
+            let reports = Mailbox::detached("reports", 4);
+            let intents = Mailbox::detached("intents", room);
+            let view = View::new();
+            let ports = StrategyPorts {
+                tops: tops.inbox(),
+                trades: trades.inbox(),
+                reports: reports.inbox(),
+                intents: intents.outbox(),
+                positions: Box::new(|_| SignedQty::ZERO),
+                orders_cell: None,
+                view: view.clone(),
+            };
+            let settings = StrategySettings {
+                number: 3,
+                instruments: Arc::from(Vec::new()),
+                timer: Duration::from_millis(10),
+            };
+            let mut runner = StrategyRunner::new(settings, ports, Box::<Eager>::default());
+            let mut cx = Cx::detached(MonoNs::from_millis(1), UtcNs::default());
+            runner.on_start(&mut cx).expect("starts");
+            Self { runner, cx, tops, reports, intents: intents.inbox(), view }
+        }
+
+        fn book(&mut self) {
+            let top = TopOfBook { state: BookState::Live, ..TopOfBook::default() };
+            self.tops.outbox().put(0, top);
+            self.runner.turn(&mut self.cx).expect("no fault");
+        }
+
+        fn look(&mut self) -> Box<StrategyView> {
+            self.cx.now = self.cx.now.after(VIEW_PERIOD);
+            self.runner.turn(&mut self.cx).expect("no fault");
+            self.view.take().expect("published")
+        }
+    }
+
+    #[test]
+    fn orders_are_named_by_strategy_generation_and_counter() {
+        let mut bench = Bench::new(8);
+        bench.book();
+        bench.book();
+        let names: Vec<OrderRef> = std::iter::from_fn(|| bench.intents.take(&mut bench.cx))
+            .map(|intent| intent.order)
+            .collect();
+        assert_eq!(names, [OrderRef::new(3, 1, 1), OrderRef::new(3, 1, 2)]);
+    }
+
+    #[test]
+    fn a_full_order_sender_is_busy_and_the_order_is_not_on_the_desk() {
+        let mut bench = Bench::new(1);
+        bench.book();
+        bench.book();
+        assert_eq!(bench.runner.drawer.orders.len(), 1);
+        let view = bench.look();
+        assert_eq!((view.intents, view.busy, view.books), (1, 1, 2));
+    }
+
+    #[test]
+    fn nothing_is_placed_once_the_drain_has_begun() {
+        let mut bench = Bench::new(8);
+        bench.runner.on_drain(&mut bench.cx).expect("no fault");
+        bench.book();
+        assert!(bench.intents.take(&mut bench.cx).is_none());
+    }
+
+    #[test]
+    fn reports_of_an_earlier_generation_are_not_told() {
+        let mut bench = Bench::new(8);
+        bench.book();
+        let own = bench.runner.drawer.orders[0];
+        let own_report = lost_report(&own, MonoNs::ZERO);
+        let older = ExecutionReport { order: OrderRef::new(3, 0, 1), ..own_report };
+        for report in [older, own_report] {
+            bench.reports.outbox().offer(report).expect("room");
+        }
+        let view = bench.look();
+        assert_eq!((view.reports, view.note.as_str()), (2, "reports 1"));
+        assert!(bench.runner.drawer.orders.is_empty(), "done orders leave the desk");
+    }
+
+    #[test]
+    fn intents_carry_when_their_cause_was_read() {
+        let mut bench = Bench::new(8);
+        bench.book();
+        let intent = bench.intents.take(&mut bench.cx).expect("one");
+        assert_eq!((intent.recv, intent.decided), (MonoNs::ZERO, bench.cx.now));
+        assert!(matches!(intent.body, IntentBody::Place(new) if new.instrument == InstrumentId(0)));
+    }
+}
