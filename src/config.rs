@@ -21,7 +21,8 @@ use self::tree::{ConfigError, Origin, Reader, Section, Tree};
 pub mod tree;
 
 /// Hosts that trade real money: testnet mode refuses them.
-const PRODUCTION_HOSTS: &[&str] = &["binance.com", "binance.us", "binance.info", "kraken.com", "gateio.ws", "mexc.com"];
+const PRODUCTION_HOSTS: &[&str] =
+    &["binance.com", "binance.us", "binance.info", "kraken.com", "gateio.ws", "mexc.com"];
 /// Hosts below a production domain that are play money.
 const TESTNET_LABELS: &[&str] = &["testnet", "demo"];
 /// Most venues, instruments and strategies of one engine: their ids must fit, and nobody runs more on one host.
@@ -56,7 +57,9 @@ impl Mode {
             "demo" => Ok(Self::Demo),
             "testnet" => Ok(Self::Testnet),
             "live" => Ok(Self::Live),
-            "paper" => Err("paper mode is not built yet; expected demo, testnet or live".to_owned()),
+            "paper" => {
+                Err("paper mode is not built yet; expected demo, testnet or live".to_owned())
+            }
             _ => Err(format!("expected demo, testnet or live, found {text:?}")),
         }
     }
@@ -309,7 +312,11 @@ impl Config {
                 [(config.venues.is_empty(), "venue"), (config.strategies.is_empty(), "strategy")]
             {
                 if missing {
-                    r.error(&root, "", format!("mode {} needs a [{table}.NAME] table", mode.label()));
+                    r.error(
+                        &root,
+                        "",
+                        format!("mode {} needs a [{table}.NAME] table", mode.label()),
+                    );
                 }
             }
         }
@@ -375,7 +382,11 @@ fn parse_on_exit(text: &str) -> Result<OnExit, String> {
 fn parse_engine(text: &str) -> Result<String, String> {
     let ok = (1..=ENGINE_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if ok { Ok(text.to_owned()) } else { Err(format!("expected 1 to {ENGINE_BYTES_MAX} of a-z and 0-9, found {text:?}")) }
+    if ok {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected 1 to {ENGINE_BYTES_MAX} of a-z and 0-9, found {text:?}"))
+    }
 }
 
 fn parse_key_type(text: &str) -> Result<KeyType, String> {
@@ -408,7 +419,8 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// When the unit is missing or unknown, or the number is none.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("expected a number with a unit (ms, s, m, h), such as 30s; found {text:?}");
+    let expected =
+        || format!("expected a number with a unit (ms, s, m, h), such as 30s; found {text:?}");
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
     let (number, unit) = text.split_at(at);
     let number: u64 = number.parse().map_err(|_| expected())?;
@@ -426,7 +438,11 @@ fn check_name(r: &mut Reader, section: &Section<'_>, name: &str) {
     let ok = (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !ok {
-        r.error(section, "", format!("expected a name of 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _, found {name:?}"));
+        r.error(
+            section,
+            "",
+            format!("expected a name of 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _, found {name:?}"),
+        );
     }
 }
 
@@ -467,9 +483,10 @@ fn read_venue(r: &mut Reader, s: &Section<'_>, name: String, mode: Mode) -> Venu
     venue.api_secret_file = r.text(s, "api_secret_file").map(PathBuf::from);
     venue.extra_ca_file = r.text(s, "extra_ca_file").map(PathBuf::from);
     if mode != Mode::Demo {
-        for (key, missing) in
-            [("api_key_file", venue.api_key_file.is_none()), ("api_secret_file", venue.api_secret_file.is_none())]
-        {
+        for (key, missing) in [
+            ("api_key_file", venue.api_key_file.is_none()),
+            ("api_secret_file", venue.api_secret_file.is_none()),
+        ] {
             if missing {
                 r.error(s, key, "missing: a file with mode 0400 or 0600 that holds it");
             }
@@ -489,9 +506,14 @@ fn check_symbols(r: &mut Reader, s: &Section<'_>, symbols: &[String]) {
         r.error(s, "symbols", format!("at most {SYMBOLS_PER_VENUE_MAX} symbols"));
     }
     for (i, symbol) in symbols.iter().enumerate() {
-        let ok = (1..=20).contains(&symbol.len()) && symbol.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        let ok = (1..=20).contains(&symbol.len())
+            && symbol.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
         if !ok {
-            r.error(s, "symbols", format!("expected a symbol of 1 to 20 of A-Z and 0-9, found {symbol:?}"));
+            r.error(
+                s,
+                "symbols",
+                format!("expected a symbol of 1 to 20 of A-Z and 0-9, found {symbol:?}"),
+            );
         }
         if symbols[..i].contains(symbol) {
             r.error(s, "symbols", format!("{symbol} is there twice"));
@@ -516,7 +538,11 @@ fn check_url(url: &str, schemes: [&str; 2], mode: Mode) -> Result<String, String
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-fn read_strategies(r: &mut Reader, root: &Section<'_>, venues: &[VenueConfig]) -> Vec<StrategyConfig> {
+fn read_strategies(
+    r: &mut Reader,
+    root: &Section<'_>,
+    venues: &[VenueConfig],
+) -> Vec<StrategyConfig> {
     let all = r.section(root, "strategy");
     let mut strategies = Vec::new();
     for (name, s) in r.sections(&all) {
@@ -526,14 +552,21 @@ fn read_strategies(r: &mut Reader, root: &Section<'_>, venues: &[VenueConfig]) -
             continue;
         };
         let default = venues.first();
-        let venue = r.text(&s, "venue").or_else(|| default.map(|v| v.name.clone())).unwrap_or_default();
+        let venue =
+            r.text(&s, "venue").or_else(|| default.map(|v| v.name.clone())).unwrap_or_default();
         let found = venues.iter().find(|v| v.name == venue);
         let first = found.and_then(|v| v.symbols.first()).cloned();
         let symbol = r.text(&s, "symbol").or(first).unwrap_or_default();
         match found {
-            None if !venues.is_empty() => r.error(&s, "venue", format!("there is no [venue.{venue}]")),
+            None if !venues.is_empty() => {
+                r.error(&s, "venue", format!("there is no [venue.{venue}]"))
+            }
             Some(v) if !v.symbols.contains(&symbol) => {
-                r.error(&s, "symbol", format!("{symbol:?} is not among the symbols of [venue.{venue}]"));
+                r.error(
+                    &s,
+                    "symbol",
+                    format!("{symbol:?} is not among the symbols of [venue.{venue}]"),
+                );
             }
             _ => {}
         }
@@ -607,7 +640,10 @@ fn read_supervisor(r: &mut Reader, root: &Section<'_>) -> SupervisorConfig {
     let s = r.section(root, "supervisor");
     let ms = |v: Option<u64>, default: u64| Duration::from_millis(v.unwrap_or(default));
     SupervisorConfig {
-        restarts_max: r.integer(&s, "restarts_max", 0..=1_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(5),
+        restarts_max: r
+            .integer(&s, "restarts_max", 0..=1_000)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(5),
         period: ms(r.integer(&s, "period_ms", 1..=86_400_000), 60_000),
         live_within: ms(r.integer(&s, "live_within_ms", 100..=600_000), 30_000),
     }
@@ -624,13 +660,15 @@ fn read_journal(r: &mut Reader, root: &Section<'_>) -> JournalConfig {
         "never" | "interval" | "each_batch" => Ok(text.to_owned()),
         _ => Err(format!("expected never, interval or each_batch, found {text:?}")),
     });
-    let interval = Duration::from_millis(r.integer(&s, "sync_interval_ms", 1..=60_000).unwrap_or(100));
+    let interval =
+        Duration::from_millis(r.integer(&s, "sync_interval_ms", 1..=60_000).unwrap_or(100));
     let sync = match word.as_deref() {
         Some("never") => Sync::Never,
         Some("each_batch") => Sync::EachBatch,
         _ => Sync::Interval(interval),
     };
-    let segment_bytes_max = r.integer(&s, "segment_bytes_max", 65_536..=4_294_967_296).unwrap_or(64 * 1024 * 1024);
+    let segment_bytes_max =
+        r.integer(&s, "segment_bytes_max", 65_536..=4_294_967_296).unwrap_or(64 * 1024 * 1024);
     JournalConfig { orders_wait: orders_wait.unwrap_or(true), sync, segment_bytes_max }
 }
 
@@ -648,8 +686,13 @@ fn read_demo(r: &mut Reader, root: &Section<'_>) -> DemoConfig {
     let s = r.section(root, "demo");
     DemoConfig {
         seed: r.integer(&s, "seed", 0..=u64::MAX).unwrap_or(1),
-        updates_per_s: r.integer(&s, "updates_per_s", 0..=20_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(50),
-        listen: r.parsed(&s, "listen", parse_listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        updates_per_s: r
+            .integer(&s, "updates_per_s", 0..=20_000)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(50),
+        listen: r
+            .parsed(&s, "listen", parse_listen)
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
         recording: r.text(&s, "recording").map(PathBuf::from),
     }
 }
@@ -681,12 +724,17 @@ mod tests {
     fn testnet_refuses_real_money() {
         let text = "mode = \"testnet\"\n[venue.b]\nrest_url = \"https://api.binance.com\"\n";
         let errors = read(text).expect_err("real money");
-        assert!(errors.contains("t.toml:3: venue.b.rest_url: api.binance.com trades real money"), "{errors}");
+        assert!(
+            errors.contains("t.toml:3: venue.b.rest_url: api.binance.com trades real money"),
+            "{errors}"
+        );
     }
 
     #[test]
     fn testnet_accepts_play_money() {
-        for url in ["https://testnet.binance.vision", "http://127.0.0.1:1", "https://demo-api.binance.com"] {
+        for url in
+            ["https://testnet.binance.vision", "http://127.0.0.1:1", "https://demo-api.binance.com"]
+        {
             assert!(check_url(url, ["http://", "https://"], Mode::Testnet).is_ok(), "{url}");
         }
     }
@@ -694,7 +742,10 @@ mod tests {
     #[test]
     fn a_strategy_at_no_venue_is_named() {
         let text = "[venue.b]\nsymbols = [\"BTCUSDT\"]\n[strategy.q]\nkind = \"market_maker\"\nvenue = \"c\"\n";
-        assert_eq!(read(text).expect_err("no venue c"), "t.toml:5: strategy.q.venue: there is no [venue.c]");
+        assert_eq!(
+            read(text).expect_err("no venue c"),
+            "t.toml:5: strategy.q.venue: there is no [venue.c]"
+        );
     }
 
     #[test]

@@ -96,10 +96,11 @@ fn counts() -> [u64; HOT.len()] {
 
 fn main() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let wrap: pindrop::runtime::system::Wrap = Arc::new(|name, inner| match HOT.iter().position(|h| *h == name) {
-        Some(whose) => Box::new(Probe { whose, inner }),
-        None => inner,
-    });
+    let wrap: pindrop::runtime::system::Wrap =
+        Arc::new(|name, inner| match HOT.iter().position(|h| *h == name) {
+            Some(whose) => Box::new(Probe { whose, inner }),
+            None => inner,
+        });
     let mut sim = world::simulate(3, dir.path(), &[], &["demo.updates_per_s=500"], Some(wrap));
     sim.stepper.run_for(Duration::from_secs(20));
     let (before, sent) = (counts(), sim.sent());
@@ -108,7 +109,11 @@ fn main() {
     assert_eq!(sim.stepper.exit_code(), None);
     assert!(sent > 100, "only {sent} orders were sent: the hot path was not walked");
     for (i, name) in HOT.iter().enumerate() {
-        println!("{name}: {} allocations in 20 s of trading, {} before", after[i] - before[i], before[i]);
+        println!(
+            "{name}: {} allocations in 20 s of trading, {} before",
+            after[i] - before[i],
+            before[i]
+        );
     }
     assert_eq!(before, after, "the hot path allocates: {HOT:?}");
     println!("test result: ok. 1 passed; 0 failed");

@@ -35,7 +35,9 @@ fn print_answer(as_json: bool, config: Option<&Config>, findings: &[Finding], er
         let checks: Vec<Value> =
             findings.iter().map(|f| json!({"id": f.id, "ok": f.ok, "what": f.what})).collect();
         let ok = errors.is_empty() && findings.iter().all(|f| f.ok);
-        print_line(&json!({"ok": ok, "config": effective, "checks": checks, "errors": errors}).to_string());
+        print_line(
+            &json!({"ok": ok, "config": effective, "checks": checks, "errors": errors}).to_string(),
+        );
         return;
     }
     for error in errors {
@@ -86,7 +88,10 @@ fn effective(config: &Config) -> Value {
     let mut risk = serde_json::Map::new();
     for symbol in config.venues.iter().flat_map(|v| &v.symbols) {
         // The limits are plain data: they can always be shown.
-        risk.insert(symbol.clone(), serde_json::to_value(limits_of(config, symbol)).unwrap_or(Value::Null));
+        risk.insert(
+            symbol.clone(),
+            serde_json::to_value(limits_of(config, symbol)).unwrap_or(Value::Null),
+        );
     }
     json!({
         "mode": config.mode.label(),
@@ -118,7 +123,9 @@ fn findings(config: &Config) -> Vec<Finding> {
         if config.mode != Mode::Demo {
             let keys = super::run::credentials_of(venue);
             let what = keys.as_ref().err().cloned();
-            let what = what.unwrap_or_else(|| format!("venue.{}: the key files are private and readable", venue.name));
+            let what = what.unwrap_or_else(|| {
+                format!("venue.{}: the key files are private and readable", venue.name)
+            });
             findings.push(Finding { id: "keys", ok: keys.is_ok(), what });
         }
         for symbol in &venue.symbols {
@@ -132,7 +139,11 @@ fn findings(config: &Config) -> Vec<Finding> {
         }
     }
     let loopback = config.ops.listen.is_none_or(|a| a.ip().is_loopback());
-    let what = if loopback { "the status page listens on loopback or not at all" } else { "ops.listen is not a loopback address" };
+    let what = if loopback {
+        "the status page listens on loopback or not at all"
+    } else {
+        "ops.listen is not a loopback address"
+    };
     findings.push(Finding { id: "ops", ok: loopback, what: what.to_owned() });
     findings
 }

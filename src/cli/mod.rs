@@ -262,7 +262,8 @@ pub(crate) fn load_config(args: &ConfigArgs) -> Result<Config, ConfigErrors> {
     let mut tree = Tree::default();
     if let Some(path) = &args.config {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| general_error(format!("{name}: {e}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| general_error(format!("{name}: {e}")))?;
         tree = Tree::parse(&name, &text).map_err(|e| ConfigErrors(vec![e]))?;
     }
     let mut errors = Vec::new();

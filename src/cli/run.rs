@@ -12,7 +12,7 @@ use crate::net::http::UreqClient;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Tls;
 use crate::net::{Acceptor, NetError};
-use crate::ops::report::{FinalReport, PhaseOutcome, RunOutcome};
+use crate::ops::report::FinalReport;
 use crate::ops::sources::StatusSources;
 use crate::runtime::fault::FaultSpec;
 use crate::runtime::report::Outcome;
@@ -91,7 +91,10 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
     let faults = args
         .fault
         .iter()
-        .map(|text| text.parse::<FaultSpec>().map_err(|e| Failure::configuration(format!("--fault {text}: {e}"))))
+        .map(|text| {
+            text.parse::<FaultSpec>()
+                .map_err(|e| Failure::configuration(format!("--fault {text}: {e}")))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     check_limits(&config)?;
     let logger = start_logger(&args.log, clock);
@@ -126,7 +129,10 @@ fn check_limits(config: &Config) -> Result<(), Failure> {
     let mut missing = Vec::new();
     for symbol in config.venues.iter().flat_map(|v| &v.symbols) {
         for key in limits_of(config, symbol).missing() {
-            missing.push(format!("risk.{key} is not set for {symbol}; mode {} needs every limit", config.mode.label()));
+            missing.push(format!(
+                "risk.{key} is not set for {symbol}; mode {} needs every limit",
+                config.mode.label()
+            ));
         }
     }
     if missing.is_empty() { Ok(()) } else { Err(Failure::configuration(missing.join("\n"))) }
@@ -140,8 +146,12 @@ struct Addresses {
 
 /// The machine as the engine's world. Binds the listeners at once, so that a taken port is an error before anything
 /// starts and the chosen ports are known.
-fn world(config: &mut Config, clock: &Clock) -> Result<(World, Addresses, Option<VenueSettings>), Failure> {
-    let resolver = Resolver::new(&|name, body| thread::spawn(name, body).map(drop)).map_err(Failure::system)?;
+fn world(
+    config: &mut Config,
+    clock: &Clock,
+) -> Result<(World, Addresses, Option<VenueSettings>), Failure> {
+    let resolver = Resolver::new(&|name, body| thread::spawn(name, body).map(drop))
+        .map_err(Failure::system)?;
     let tls = tls(config)?;
     let mut addresses = Addresses { venue: None, ops: None };
     let (mut venue, mut ops, mut embedded) = (None, None, None);
@@ -162,8 +172,12 @@ fn world(config: &mut Config, clock: &Clock) -> Result<(World, Addresses, Option
     let (dial_tls, dial_resolver) = (tls.clone(), resolver.clone());
     let world = World {
         clock: clock.clone(),
-        dialer: Arc::new(move || Ok(Box::new(SystemDialer::new(dial_resolver.clone(), dial_tls.clone())))),
-        http: Arc::new(move || Ok(Box::new(UreqClient::new(&tls, resolver.clone(), BODY_BYTES_MAX)?))),
+        dialer: Arc::new(move || {
+            Ok(Box::new(SystemDialer::new(dial_resolver.clone(), dial_tls.clone())))
+        }),
+        http: Arc::new(move || {
+            Ok(Box::new(UreqClient::new(&tls, resolver.clone(), BODY_BYTES_MAX)?))
+        }),
         venue,
         ops,
     };
@@ -173,7 +187,8 @@ fn world(config: &mut Config, clock: &Clock) -> Result<(World, Addresses, Option
 fn tls(config: &Config) -> Result<Tls, Failure> {
     let mut extra = Vec::new();
     for path in config.venues.iter().filter_map(|v| v.extra_ca_file.as_ref()) {
-        let pem = std::fs::read(path).map_err(|e| Failure::configuration(format!("{}: {e}", path.display())))?;
+        let pem = std::fs::read(path)
+            .map_err(|e| Failure::configuration(format!("{}: {e}", path.display())))?;
         extra.extend_from_slice(&pem);
     }
     Tls::new((!extra.is_empty()).then_some(extra.as_slice())).map_err(Failure::configuration)
@@ -277,7 +292,7 @@ fn announce(config: &Config, state: &StateDir, addresses: &Addresses) {
 /// worse has happened.
 fn report(args: &RunArgs, state: &StateDir, sources: &StatusSources, outcome: &Outcome) -> u8 {
     let mut code = u8::try_from(outcome.exit_code).unwrap_or(u8::MAX);
-    let report = FinalReport::new(sources, &run_outcome(outcome));
+    let report = FinalReport::new(sources, outcome);
     let mut paths = vec![state.path().join("report.json")];
     paths.extend(args.report.clone());
     for path in paths {
@@ -289,19 +304,4 @@ fn report(args: &RunArgs, state: &StateDir, sources: &StatusSources, outcome: &O
         }
     }
     code
-}
-
-fn run_outcome(outcome: &Outcome) -> RunOutcome {
-    RunOutcome {
-        exit_code: outcome.exit_code,
-        reason: outcome.reason.clone(),
-        uptime: outcome.uptime,
-        drain: outcome.drain,
-        phases: outcome
-            .phases
-            .iter()
-            .map(|p| PhaseOutcome { name: p.name.clone(), took: p.took, late: p.late })
-            .collect(),
-        exits: outcome.actors.iter().map(|a| (a.name.clone(), format!("{} {}", a.exit, a.detail))).collect(),
-    }
 }

@@ -34,7 +34,8 @@ fn try_run(args: &VenueArgs, signals: &Signals, clock: &Clock) -> Result<u8, (Ex
     let system = |e: &dyn std::fmt::Display| (ExitCode::SystemRefused, e.to_string());
     let settings = settings(args).map_err(|why| (ExitCode::Configuration, why))?;
     let logger = start_logger(&args.log, clock);
-    let first = SystemAcceptor::bind(args.listen).map_err(|e| system(&format!("--listen {}: {e}", args.listen)))?;
+    let first = SystemAcceptor::bind(args.listen)
+        .map_err(|e| system(&format!("--listen {}: {e}", args.listen)))?;
     let address = first.local_addr().map_err(|e| system(&e))?;
     let first = std::sync::Mutex::new(Some(first));
     let mut builder = SystemBuilder::new(Threading::Dedicated, SystemSettings::default());
@@ -42,7 +43,8 @@ fn try_run(args: &VenueArgs, signals: &Signals, clock: &Clock) -> Result<u8, (Ex
     let start = move |_: &mut _| {
         let kept = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let acceptor = kept.map_or_else(|| SystemAcceptor::bind(address), Ok);
-        let acceptor: Box<dyn Acceptor> = Box::new(acceptor.map_err(|e| Fault::fatal(e.to_string()))?);
+        let acceptor: Box<dyn Acceptor> =
+            Box::new(acceptor.map_err(|e| Fault::fatal(e.to_string()))?);
         let venue = Venue::new(&settings, acceptor).map_err(|e| Fault::Config(e.into()))?;
         Ok(Box::new(venue) as Box<dyn crate::runtime::actor::Actor>)
     };
@@ -61,7 +63,8 @@ fn settings(args: &VenueArgs) -> Result<VenueSettings, String> {
     let secret = match &args.ed25519_public {
         None => Secret::Hmac(args.secret.clone()),
         Some(path) => {
-            let pem = std::fs::read_to_string(path).map_err(|e| format!("--ed25519-public {}: {e}", path.display()))?;
+            let pem = std::fs::read_to_string(path)
+                .map_err(|e| format!("--ed25519-public {}: {e}", path.display()))?;
             Secret::Ed25519Public(pem)
         }
     };

@@ -100,12 +100,16 @@ impl Value {
         match self {
             Self::Text(text) => toml::Value::String(text.clone()),
             Self::Integer(i) => toml::Value::Integer(*i),
-            Self::Float(text) => text.parse().map_or_else(|_| toml::Value::String(text.clone()), toml::Value::Float),
-            Self::Bool(b) => toml::Value::Boolean(*b),
-            Self::List(items) => toml::Value::Array(items.iter().map(|i| i.value.to_toml()).collect()),
-            Self::Table(table) => {
-                toml::Value::Table(table.iter().map(|(k, n)| (k.clone(), n.value.to_toml())).collect())
+            Self::Float(text) => {
+                text.parse().map_or_else(|_| toml::Value::String(text.clone()), toml::Value::Float)
             }
+            Self::Bool(b) => toml::Value::Boolean(*b),
+            Self::List(items) => {
+                toml::Value::Array(items.iter().map(|i| i.value.to_toml()).collect())
+            }
+            Self::Table(table) => toml::Value::Table(
+                table.iter().map(|(k, n)| (k.clone(), n.value.to_toml())).collect(),
+            ),
             Self::Other => toml::Value::String(self.kind().to_owned()),
         }
     }

@@ -63,13 +63,17 @@ impl Watch {
 
     fn look(&mut self, now: MonoNs) {
         for (watched, seen) in self.sources.feeds.iter().zip(&mut self.feeds) {
-            let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else { continue };
+            let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else {
+                continue;
+            };
             if changed(seen, state) {
                 tell("feed", watched.actor(), state == SessionState::Live, state.label(), &why);
             }
         }
         for (watched, seen) in self.sources.orders.iter().zip(&mut self.sessions) {
-            let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else { continue };
+            let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else {
+                continue;
+            };
             if changed(seen, state) {
                 tell("session", watched.actor(), state == SessionState::Live, state.label(), &why);
             }
@@ -118,7 +122,8 @@ impl Watch {
     }
 
     fn look_at_engine(&mut self, now: MonoNs) {
-        let up = |seen: &[Option<SessionState>]| seen.iter().all(|s| *s == Some(SessionState::Live));
+        let up =
+            |seen: &[Option<SessionState>]| seen.iter().all(|s| *s == Some(SessionState::Live));
         let books = self.books.iter().all(|s| *s == Some(BookState::Live));
         let live = books && up(&self.feeds) && up(&self.sessions);
         let age = now.since(self.sources.started);

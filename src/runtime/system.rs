@@ -239,7 +239,8 @@ impl SystemBuilder {
     pub fn wrap_all(&mut self, wrap: &Wrap) {
         for actor in &mut self.actors {
             let Some(spec) = &mut actor.spec else { continue };
-            let (start, wrap, name) = (Arc::clone(&spec.start), Arc::clone(wrap), actor.name.clone());
+            let (start, wrap, name) =
+                (Arc::clone(&spec.start), Arc::clone(wrap), actor.name.clone());
             spec.start = Arc::new(move |cx| Ok(wrap(&name, start(cx)?)));
         }
     }

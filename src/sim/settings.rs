@@ -180,7 +180,8 @@ impl VenueSettings {
 
     fn of(symbols: Vec<SymbolSettings>, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x6b65_7973);
-        let mut word = || std::iter::repeat_with(|| rng.alphanumeric()).take(64).collect::<String>();
+        let mut word =
+            || std::iter::repeat_with(|| rng.alphanumeric()).take(64).collect::<String>();
         let (api_key, secret) = (word(), word());
         let account = AccountSettings::rich("demo", &api_key, Secret::Hmac(secret), &symbols);
         Self {

@@ -45,7 +45,10 @@ pub fn read_key(path: &Path) -> Result<Zeroizing<String>, KeyError> {
         return Err(error(format!("{} bytes, at most {KEY_BYTES_MAX}", meta.len())));
     }
     let mut text = Zeroizing::new(String::new());
-    file.by_ref().take(KEY_BYTES_MAX).read_to_string(&mut text).map_err(|e| error(e.to_string()))?;
+    file.by_ref()
+        .take(KEY_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|e| error(e.to_string()))?;
     if text.trim().is_empty() {
         return Err(error("empty".to_owned()));
     }

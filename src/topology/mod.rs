@@ -121,7 +121,8 @@ impl Engine {
         if config.mode == Mode::Live && !parts.faults.is_empty() {
             return Err(EngineError::Fault("never in live mode".to_owned()));
         }
-        let threading = if config.shared_threading { Threading::Shared } else { Threading::Dedicated };
+        let threading =
+            if config.shared_threading { Threading::Shared } else { Threading::Dedicated };
         let builder = SystemBuilder::new(threading, settings(config));
         let faults = parts.faults.clone();
         let mut wiring = Wiring::new(config, parts, builder)?;

@@ -46,9 +46,15 @@ impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { path, holder } => {
-                write!(f, "state folder {}: held by another engine (process {holder})", path.display())
+                write!(
+                    f,
+                    "state folder {}: held by another engine (process {holder})",
+                    path.display()
+                )
             }
-            Self::Io { path, during, source } => write!(f, "{}: {during}: {source}", path.display()),
+            Self::Io { path, during, source } => {
+                write!(f, "{}: {during}: {source}", path.display())
+            }
         }
     }
 }
@@ -65,7 +71,11 @@ impl StateDir {
             let path = at.to_path_buf();
             move |source| StateError::Io { path, during, source }
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path, "create"))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io(path, "create"))?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -81,12 +91,16 @@ impl StateDir {
                 let mut holder = String::new();
                 // The process id is a help, not a condition.
                 let _ = (&lock).take(LOCK_BYTES_MAX).read_to_string(&mut holder);
-                return Err(StateError::Held { path: path.to_path_buf(), holder: holder.trim().to_owned() });
+                return Err(StateError::Held {
+                    path: path.to_path_buf(),
+                    holder: holder.trim().to_owned(),
+                });
             }
             Err(errno) => return Err(io(&lock_path, "lock")(errno.into())),
         }
         lock.set_len(0).map_err(io(&lock_path, "truncate"))?;
-        lock.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(io(&lock_path, "write"))?;
+        lock.write_all(format!("{}\n", std::process::id()).as_bytes())
+            .map_err(io(&lock_path, "write"))?;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
@@ -119,7 +133,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let first = StateDir::open(dir.path()).expect("free");
         let second = StateDir::open(dir.path()).expect_err("held");
-        assert!(second.to_string().contains(&format!("process {}", std::process::id())), "{second}");
+        assert!(
+            second.to_string().contains(&format!("process {}", std::process::id())),
+            "{second}"
+        );
         drop(first);
         StateDir::open(dir.path()).expect("free again");
     }

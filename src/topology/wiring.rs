@@ -12,7 +12,6 @@ use crate::ops::sources::{EngineState, EventLine, Stage, StatusSources, TradingG
 use crate::ops::watch::{Watch, WatchSettings};
 use crate::runtime::actor::{Actor, ActorId, Cx, Fault};
 use crate::runtime::child::ChildSpec;
-use crate::runtime::events::SupervisorEvent;
 use crate::runtime::fault::FaultSpec;
 use crate::runtime::health::{ActorState, Cell, HealthTable};
 use crate::runtime::idle::IdleStrategy;
@@ -24,13 +23,15 @@ use crate::sim::venue::Venue;
 use crate::trading::book::builder::{BookBuilder, BookBuilderPorts, BookBuilderSettings};
 use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{
-    Entry, ExecutionReport, Instrument, InstrumentId, Instruments, MarketUpdate, OrderIntent, SnapshotRequest,
-    TopOfBook, Trade, VenueId, Written,
+    Entry, ExecutionReport, Instrument, InstrumentId, Instruments, MarketUpdate, OrderIntent,
+    SnapshotRequest, TopOfBook, Trade, VenueId, Written,
 };
 use crate::trading::feed::reader::{FeedPorts, FeedReader, FeedSettings};
 use crate::trading::feed::rest::{RestPorts, RestSettings, RestWorker};
 use crate::trading::journal::segment::{Recovery, recover};
-use crate::trading::journal::writer::{JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy};
+use crate::trading::journal::writer::{
+    JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy,
+};
 use crate::trading::limits;
 use crate::trading::order::emergency::cancel_everything;
 use crate::trading::order::sender::OrderSender;
@@ -97,7 +98,11 @@ type Built = Result<Box<dyn Actor>, Fault>;
 
 impl<'a> Wiring<'a> {
     /// Names every actor and wires every edge.
-    pub(super) fn new(config: &'a Config, parts: Parts, mut builder: SystemBuilder) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        config: &'a Config,
+        parts: Parts,
+        mut builder: SystemBuilder,
+    ) -> Result<Self, EngineError> {
         let instruments = instruments(config)?;
         let carried = recover_if_there(&parts.journal_dir)?;
         let journal = builder.actor("journal", false);
@@ -157,7 +162,15 @@ impl<'a> Wiring<'a> {
         Ok(())
     }
 
-    fn edge(&self, name: String, from: ActorId, to: ActorId, capacity: usize, full: Overflow, restart: OnRestart) -> EdgeSpec {
+    fn edge(
+        &self,
+        name: String,
+        from: ActorId,
+        to: ActorId,
+        capacity: usize,
+        full: Overflow,
+        restart: OnRestart,
+    ) -> EdgeSpec {
         // `mailbox` of the consumer's table sizes its main edge; the others keep their argued size.
         EdgeSpec { name, from: vec![from], to, capacity, overflow: full, on_restart: restart }
     }
@@ -166,8 +179,10 @@ impl<'a> Wiring<'a> {
         let config = self.config.venues[index].clone();
         let name = config.name.clone();
         let keys = self.instruments.len();
-        let traders: Vec<ActorId> =
-            (0..strategies.len()).filter(|s| self.config.strategies[*s].venue == name).map(|s| strategies[s]).collect();
+        let traders: Vec<ActorId> = (0..strategies.len())
+            .filter(|s| self.config.strategies[*s].venue == name)
+            .map(|s| strategies[s])
+            .collect();
         let sized = |actor: &str, default: usize| {
             self.config.actors.get(actor).and_then(|a| a.mailbox).unwrap_or(default)
         };
@@ -175,17 +190,61 @@ impl<'a> Wiring<'a> {
         let intent_mailbox = sized(&format!("orders-{name}"), limits::INTENT_MAILBOX);
         let journal_mailbox = sized("journal", limits::JOURNAL_MAILBOX);
         let VenueActors { feed, book, rest, orders } = ids;
-        let updates = self.edge(format!("feed-{name}->book"), feed, book, book_mailbox, Overflow::Resync, OnRestart::Discard);
-        let requests = self.edge(format!("book-{name}->rest"), book, rest, limits::REST_MAILBOX, Overflow::Refuse, OnRestart::Keep);
-        let snapshots =
-            self.edge(format!("rest-{name}->book"), rest, book, limits::FEED_MAILBOX, Overflow::Refuse, OnRestart::Discard);
-        let order_tops = self.edge(format!("book-{name}->orders"), book, orders, keys, Overflow::DropNewest, OnRestart::Discard);
-        let mut intents =
-            self.edge(format!("strategies->orders-{name}"), orders, orders, intent_mailbox, Overflow::Refuse, OnRestart::Refuse);
+        let updates = self.edge(
+            format!("feed-{name}->book"),
+            feed,
+            book,
+            book_mailbox,
+            Overflow::Resync,
+            OnRestart::Discard,
+        );
+        let requests = self.edge(
+            format!("book-{name}->rest"),
+            book,
+            rest,
+            limits::REST_MAILBOX,
+            Overflow::Refuse,
+            OnRestart::Keep,
+        );
+        let snapshots = self.edge(
+            format!("rest-{name}->book"),
+            rest,
+            book,
+            limits::FEED_MAILBOX,
+            Overflow::Refuse,
+            OnRestart::Discard,
+        );
+        let order_tops = self.edge(
+            format!("book-{name}->orders"),
+            book,
+            orders,
+            keys,
+            Overflow::DropNewest,
+            OnRestart::Discard,
+        );
+        let mut intents = self.edge(
+            format!("strategies->orders-{name}"),
+            orders,
+            orders,
+            intent_mailbox,
+            Overflow::Refuse,
+            OnRestart::Refuse,
+        );
         intents.from = traders;
-        let records =
-            self.edge(format!("orders-{name}->journal"), orders, self.journal, journal_mailbox, Overflow::Refuse, OnRestart::Keep);
-        let mine = self.instruments.iter().filter(|i| usize::from(i.venue.0) == index).map(|i| i.id).collect();
+        let records = self.edge(
+            format!("orders-{name}->journal"),
+            orders,
+            self.journal,
+            journal_mailbox,
+            Overflow::Refuse,
+            OnRestart::Keep,
+        );
+        let mine = self
+            .instruments
+            .iter()
+            .filter(|i| usize::from(i.venue.0) == index)
+            .map(|i| i.id)
+            .collect();
         let vault = Vault::new(keys);
         self.carry(&vault);
         self.venues.push(VenueWires {
@@ -218,7 +277,10 @@ impl<'a> Wiring<'a> {
                 fees: carried.fees,
                 other_fees: 0,
             };
-            vault.keep(instrument.id, &Kept { exposure, last_trade_id: Some(carried.last_trade_id) });
+            vault.keep(
+                instrument.id,
+                &Kept { exposure, last_trade_id: Some(carried.last_trade_id) },
+            );
         }
     }
 
@@ -229,11 +291,30 @@ impl<'a> Wiring<'a> {
         let venue = self.config.venues.iter().position(|v| v.name == strategy.venue).unwrap_or(0);
         let (book, orders) = (self.venues[venue].book, self.venues[venue].orders);
         let keys = self.instruments.len();
-        let tops = self.edge(format!("book->strategy-{name}"), book, id, keys, Overflow::DropNewest, OnRestart::Discard);
-        let trades =
-            self.edge(format!("trades->strategy-{name}"), book, id, limits::TRADE_MAILBOX, Overflow::DropNewest, OnRestart::Discard);
-        let reports =
-            self.edge(format!("orders->strategy-{name}"), orders, id, limits::REPORT_MAILBOX, Overflow::Refuse, OnRestart::Keep);
+        let tops = self.edge(
+            format!("book->strategy-{name}"),
+            book,
+            id,
+            keys,
+            Overflow::DropNewest,
+            OnRestart::Discard,
+        );
+        let trades = self.edge(
+            format!("trades->strategy-{name}"),
+            book,
+            id,
+            limits::TRADE_MAILBOX,
+            Overflow::DropNewest,
+            OnRestart::Discard,
+        );
+        let reports = self.edge(
+            format!("orders->strategy-{name}"),
+            orders,
+            id,
+            limits::REPORT_MAILBOX,
+            Overflow::Refuse,
+            OnRestart::Keep,
+        );
         self.strategies.push(StrategyWires {
             number: u8::try_from(number).unwrap_or(u8::MAX),
             id,
@@ -246,7 +327,13 @@ impl<'a> Wiring<'a> {
     }
 
     /// The child spec of an actor: defaults, what the phase allows, and what the configuration says of it.
-    fn child(&mut self, id: ActorId, phase: u8, depends_on: Vec<ActorId>, start: impl Fn(&mut Cx) -> Built + Send + std::marker::Sync + 'static) -> ChildSpec {
+    fn child(
+        &mut self,
+        id: ActorId,
+        phase: u8,
+        depends_on: Vec<ActorId>,
+        start: impl Fn(&mut Cx) -> Built + Send + std::marker::Sync + 'static,
+    ) -> ChildSpec {
         let health = self.builder.health();
         let tuned = self.config.actors.get(health[id.index()].name()).cloned().unwrap_or_default();
         let mut spec = ChildSpec::new(start);
@@ -275,7 +362,10 @@ impl<'a> Wiring<'a> {
         let mut spec = self.child(self.journal, 4, Vec::new(), move |_| {
             let orders = orders
                 .iter()
-                .map(|(mailbox, written)| OrderRecords { inbox: mailbox.inbox(), written: written.clone() })
+                .map(|(mailbox, written)| OrderRecords {
+                    inbox: mailbox.inbox(),
+                    written: written.clone(),
+                })
                 .collect();
             let ports = JournalPorts {
                 orders,
@@ -297,7 +387,8 @@ impl<'a> Wiring<'a> {
         let mut settings = FeedSettings::new(url, Arc::clone(&self.instruments), v.mine.clone());
         settings.silent_after = v.config.stale_after;
         settings.seed = self.config.demo.seed;
-        let (updates, instruments, dial) = (v.updates.clone(), Arc::clone(&self.instruments), self.parts.world.dialer.clone());
+        let (updates, instruments, dial) =
+            (v.updates.clone(), Arc::clone(&self.instruments), self.parts.world.dialer.clone());
         let venue = venue_id(index);
         let (id, book) = (v.feed, v.book);
         let view = View::new();
@@ -315,7 +406,11 @@ impl<'a> Wiring<'a> {
 
     fn rest_child(&mut self, index: usize) {
         let v = &self.venues[index];
-        let mut settings = RestSettings::new(v.access.rest_url.clone(), Arc::clone(&self.instruments), v.mine.clone());
+        let mut settings = RestSettings::new(
+            v.access.rest_url.clone(),
+            Arc::clone(&self.instruments),
+            v.mine.clone(),
+        );
         settings.seed = self.config.demo.seed;
         let (requests, snapshots) = (v.requests.clone(), v.snapshots.clone());
         let (instruments, http) = (Arc::clone(&self.instruments), self.parts.world.http.clone());
@@ -334,8 +429,10 @@ impl<'a> Wiring<'a> {
         let v = &self.venues[index];
         let mut settings = BookBuilderSettings::new(Arc::clone(&self.instruments), v.mine.clone());
         settings.stale_after = v.config.stale_after;
-        let (updates, snapshots, requests) = (v.updates.clone(), v.snapshots.clone(), v.requests.clone());
-        let readers: Vec<&StrategyWires> = self.strategies.iter().filter(|s| s.venue == index).collect();
+        let (updates, snapshots, requests) =
+            (v.updates.clone(), v.snapshots.clone(), v.requests.clone());
+        let readers: Vec<&StrategyWires> =
+            self.strategies.iter().filter(|s| s.venue == index).collect();
         let mut tops: Vec<Latest<TopOfBook>> = readers.iter().map(|s| s.tops.clone()).collect();
         tops.push(v.order_tops.clone());
         let trades: Vec<Mailbox<Trade>> = readers.iter().map(|s| s.trades.clone()).collect();
@@ -367,7 +464,8 @@ impl<'a> Wiring<'a> {
         let strategies: Vec<(Mailbox<ExecutionReport>, Arc<Cell>)> =
             self.strategies.iter().map(|s| (s.reports.clone(), cell(s.id))).collect();
         let (intents, tops, records) = (v.intents.clone(), v.order_tops.clone(), v.records.clone());
-        let (written, vault, kill_switch) = (v.written.clone(), v.vault.clone(), self.kill_switch.clone());
+        let (written, vault, kill_switch) =
+            (v.written.clone(), v.vault.clone(), self.kill_switch.clone());
         let (journal, journal_cell) = (self.journal, cell(self.journal));
         let (credentials, recv_window) = (Arc::clone(&v.access.credentials), v.config.recv_window);
         let (instruments, dial) = (Arc::clone(&self.instruments), self.parts.world.dialer.clone());
@@ -380,7 +478,10 @@ impl<'a> Wiring<'a> {
                 tops: tops.inbox(),
                 strategies: strategies
                     .iter()
-                    .map(|(reports, cell)| StrategyPort { reports: reports.outbox(), cell: Some(Arc::clone(cell)) })
+                    .map(|(reports, cell)| StrategyPort {
+                        reports: reports.outbox(),
+                        cell: Some(Arc::clone(cell)),
+                    })
                     .collect(),
                 journal: records.outbox(),
                 journal_cell: Some(Arc::clone(&journal_cell)),
@@ -402,14 +503,22 @@ impl<'a> Wiring<'a> {
 
     fn order_settings(&self, index: usize) -> Result<OrderSettings, EngineError> {
         let v = &self.venues[index];
-        let limits = v.mine.iter().map(|id| Ok((*id, self.limits(*id)?))).collect::<Result<_, EngineError>>()?;
+        let limits = v
+            .mine
+            .iter()
+            .map(|id| Ok((*id, self.limits(*id)?)))
+            .collect::<Result<_, EngineError>>()?;
         Ok(OrderSettings {
             engine: self.config.engine.clone(),
             boot: self.parts.boot,
             url: parse_url(&v.access.ws_api_url, &v.config.name, "ws_api_url")?,
             instruments: Arc::clone(&self.instruments),
             limits,
-            durability: if self.config.journal.orders_wait { Durability::Written } else { Durability::HandedOver },
+            durability: if self.config.journal.orders_wait {
+                Durability::Written
+            } else {
+                Durability::HandedOver
+            },
             on_exit: match self.config.on_exit {
                 OnExit::Cancel => crate::trading::order::settings::OnExit::Cancel,
                 OnExit::Keep => crate::trading::order::settings::OnExit::Keep,
@@ -424,16 +533,27 @@ impl<'a> Wiring<'a> {
     fn limits(&self, id: InstrumentId) -> Result<Limits, EngineError> {
         let instrument = &self.instruments[id.index()];
         let limits = limits_of(self.config, instrument.symbol.as_str());
-        limits.resolve(instrument).map_err(|e| EngineError::Setting(format!("{}: {e}", instrument.symbol)))
+        limits
+            .resolve(instrument)
+            .map_err(|e| EngineError::Setting(format!("{}: {e}", instrument.symbol)))
     }
 
     fn strategy_child(&mut self, index: usize) -> Result<(), EngineError> {
         let s = &self.strategies[index];
         let config = self.config.strategies[index].clone();
         let venue = &self.venues[s.venue];
-        let found = venue.mine.iter().find(|id| self.instruments[id.index()].symbol.as_str() == config.symbol);
-        let mine = *found.ok_or_else(|| EngineError::Setting(format!("strategy.{}: no such symbol", config.name)))?;
-        let settings = StrategySettings { number: s.number, instruments: Arc::clone(&self.instruments), timer: config.timer };
+        let found = venue
+            .mine
+            .iter()
+            .find(|id| self.instruments[id.index()].symbol.as_str() == config.symbol);
+        let mine = *found.ok_or_else(|| {
+            EngineError::Setting(format!("strategy.{}: no such symbol", config.name))
+        })?;
+        let settings = StrategySettings {
+            number: s.number,
+            instruments: Arc::clone(&self.instruments),
+            timer: config.timer,
+        };
         let (tops, trades, reports, intents) =
             (s.tops.clone(), s.trades.clone(), s.reports.clone(), venue.intents.clone());
         let (vault, view, id, orders) = (venue.vault.clone(), s.view.clone(), s.id, venue.orders);
@@ -449,9 +569,12 @@ impl<'a> Wiring<'a> {
                 orders_cell: Some(Arc::clone(&orders_cell)),
                 view: view.clone(),
             };
-            let strategy =
-                strategy::build(&config.kind, config.parameters.clone(), &settings.instruments[mine.index()])
-                    .map_err(|e| Fault::Config(e.to_string().into()))?;
+            let strategy = strategy::build(
+                &config.kind,
+                config.parameters.clone(),
+                &settings.instruments[mine.index()],
+            )
+            .map_err(|e| Fault::Config(e.to_string().into()))?;
             Ok(Box::new(StrategyRunner::new(settings.clone(), ports, strategy)))
         });
         spec.essential = true;
@@ -460,7 +583,9 @@ impl<'a> Wiring<'a> {
     }
 
     fn embedded_venue_child(&mut self) {
-        let (Some(settings), Some(accept)) = (self.parts.embedded.clone(), self.parts.world.venue.clone()) else {
+        let (Some(settings), Some(accept)) =
+            (self.parts.embedded.clone(), self.parts.world.venue.clone())
+        else {
             return;
         };
         let id = self.builder.actor("venue", false);
@@ -517,9 +642,13 @@ impl<'a> Wiring<'a> {
         let mut venues = Vec::new();
         for v in &self.venues {
             match BinanceRest::new(&v.access.credentials, &self.instruments, v.config.recv_window) {
-                Ok(rest) => venues.push((rest, v.access.rest_url.clone(), v.config.symbols.clone())),
+                Ok(rest) => {
+                    venues.push((rest, v.access.rest_url.clone(), v.config.symbols.clone()))
+                }
                 // The order sender says the same, as a configuration error, before it sends anything.
-                Err(e) => log::error!(target: "engine", "event=emergency.unavailable venue={} why=\"{e}\"", v.config.name),
+                Err(e) => {
+                    log::error!(target: "engine", "event=emergency.unavailable venue={} why=\"{e}\"", v.config.name)
+                }
             }
         }
         let world = self.parts.world.clone();
@@ -548,10 +677,8 @@ impl<'a> Wiring<'a> {
         let (switch, cells) = (self.kill_switch.clone(), health);
         sources.engine = Box::new(move || engine_state(&cells, &switch));
         let events = self.builder.events();
-        sources.events = Box::new(move || {
-            let line = |e: SupervisorEvent| EventLine { utc: e.at, event: e.name.to_owned(), text: e.text };
-            events.recent().into_iter().map(line).collect()
-        });
+        sources.events =
+            Box::new(move || events.recent().into_iter().map(EventLine::from).collect());
         sources
     }
 }
@@ -566,7 +693,10 @@ fn engine_state(health: &HealthTable, switch: &KillSwitch) -> EngineState {
         Stage::Stopped
     } else if states.iter().any(|s| matches!(s, ActorState::Draining | ActorState::Exited)) {
         Stage::Draining
-    } else if health.iter().any(|c| c.generation() == 0 || (c.generation() == 1 && c.state() == ActorState::Starting)) {
+    } else if health
+        .iter()
+        .any(|c| c.generation() == 0 || (c.generation() == 1 && c.state() == ActorState::Starting))
+    {
         Stage::Starting
     } else {
         Stage::Running
@@ -593,7 +723,11 @@ fn idle_labels(plan: &Plan, actors: usize) -> Vec<String> {
 }
 
 /// Cancels everything without the order senders, which may be what hangs: over REST, on connections of its own.
-fn cancel_on_fresh_connections(world: &World, venues: &[(BinanceRest, String, Vec<String>)], limit: Duration) {
+fn cancel_on_fresh_connections(
+    world: &World,
+    venues: &[(BinanceRest, String, Vec<String>)],
+    limit: Duration,
+) {
     let begun = world.clock.now();
     for (rest, base_url, symbols) in venues {
         let mut client = match (world.http)() {
@@ -611,8 +745,14 @@ fn cancel_on_fresh_connections(world: &World, venues: &[(BinanceRest, String, Ve
         };
         let left = limit.saturating_sub(world.clock.now().since(begun));
         // The system's client blocks in the call itself; there is nothing to wait for in between.
-        let done =
-            cancel_everything(client.as_mut(), &world.clock, left, &mut request, &nothing_open, &mut std::thread::yield_now);
+        let done = cancel_everything(
+            client.as_mut(),
+            &world.clock,
+            left,
+            &mut request,
+            &nothing_open,
+            &mut std::thread::yield_now,
+        );
         log::warn!(
             target: "engine",
             "event=emergency.cancelled url={base_url} confirmed={} unconfirmed={} last_error={:?}",
@@ -623,7 +763,8 @@ fn cancel_on_fresh_connections(world: &World, venues: &[(BinanceRest, String, Ve
 
 /// Binance answers a cancel of nothing with -2011.
 fn nothing_open(status: u16, body: &[u8]) -> bool {
-    status == 400 && serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|v| v["code"] == -2011)
+    status == 400
+        && serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|v| v["code"] == -2011)
 }
 
 /// The actors of one venue.
@@ -661,13 +802,21 @@ fn venue_id(index: usize) -> VenueId {
 
 fn instruments(config: &Config) -> Result<Instruments, EngineError> {
     let name = |text: &str| {
-        Name::from(text).map_err(|_| EngineError::Setting(format!("{text}: longer than {} bytes", Name::new().capacity())))
+        Name::from(text).map_err(|_| {
+            EngineError::Setting(format!("{text}: longer than {} bytes", Name::new().capacity()))
+        })
     };
     let mut table = Vec::new();
     for (index, venue) in config.venues.iter().enumerate() {
         for symbol in &venue.symbols {
             let id = InstrumentId(u16::try_from(table.len()).unwrap_or(u16::MAX));
-            table.push(Instrument::new(id, venue_id(index), name(&venue.name)?, name(symbol)?, SPOT_DECIMALS));
+            table.push(Instrument::new(
+                id,
+                venue_id(index),
+                name(&venue.name)?,
+                name(symbol)?,
+                SPOT_DECIMALS,
+            ));
         }
     }
     Ok(table.into())

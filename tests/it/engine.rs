@@ -16,7 +16,8 @@ struct Venue {
 
 impl Venue {
     fn start(args: &[&str]) -> Self {
-        let mut all = vec!["venue", "--listen", "127.0.0.1:0", "--key", "k-test", "--secret", "s-test"];
+        let mut all =
+            vec!["venue", "--listen", "127.0.0.1:0", "--key", "k-test", "--secret", "s-test"];
         all.extend(args);
         let mut process = Process::start(&all);
         let addr = process.wait_value("event=venue.listening", "addr").parse().expect("an address");
@@ -60,14 +61,16 @@ impl Setup {
     }
 
     fn start(&self, args: &[&str]) -> Process {
-        let (config, state, report) = (self.path("engine.toml"), self.path("state"), self.path("report.json"));
+        let (config, state, report) =
+            (self.path("engine.toml"), self.path("state"), self.path("report.json"));
         let mut all = vec!["run", &config, "--state", &state, "--report", &report];
         all.extend(args);
         Process::start(&all)
     }
 
     fn report(&self) -> Value {
-        let text = std::fs::read_to_string(PathBuf::from(self.path("report.json"))).expect("a report");
+        let text =
+            std::fs::read_to_string(PathBuf::from(self.path("report.json"))).expect("a report");
         serde_json::from_str(&text).expect("JSON")
     }
 }
@@ -85,7 +88,12 @@ fn venue_position(state: &Value, symbol: &str) -> String {
 fn assert_books_balance(report: &Value) {
     for (edge, m) in report["messages"].as_object().expect("messages") {
         let n = |key: &str| m[key].as_u64().unwrap_or_else(|| panic!("{edge}.{key}"));
-        let accounted = n("handled") + n("refused") + n("dropped") + n("conflated") + n("lost_in_flight") + n("left");
+        let accounted = n("handled")
+            + n("refused")
+            + n("dropped")
+            + n("conflated")
+            + n("lost_in_flight")
+            + n("left");
         assert_eq!(n("sent"), accounted, "{edge}: {m}");
     }
 }
@@ -95,9 +103,12 @@ fn the_demo_trades_and_drains() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let report = dir.path().join("report.json").display().to_string();
     let mut engine = Process::start(&["run", "--report", &report]);
-    let addr: SocketAddr = engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
+    let addr: SocketAddr =
+        engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
     engine.wait_json(addr, "/status", "trades", |s| {
-        s["state"] == "live" && s["orders"]["filled"].as_u64() > Some(0) && s["orders"]["cancelled"].as_u64() > Some(0)
+        s["state"] == "live"
+            && s["orders"]["filled"].as_u64() > Some(0)
+            && s["orders"]["cancelled"].as_u64() > Some(0)
     });
     let (status, page) = http(addr, "GET", "/", "").expect("a page");
     assert!(status == 200 && page.contains("<html"), "{page}");
@@ -107,7 +118,8 @@ fn the_demo_trades_and_drains() {
     let (code, took) = engine.wait_exit();
     assert_eq!(code, 0, "{}", engine.log());
     println!("the demo drained in {took:?}");
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).expect("a report")).expect("JSON");
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(report).expect("a report")).expect("JSON");
     assert_eq!(report["exit_code"], 0);
     assert_eq!(report["open_orders_left"], Value::Array(Vec::new()));
     assert_books_balance(&report);
@@ -124,7 +136,8 @@ fn engine_and_venue_agree_and_no_order_is_left() {
     let venue = Venue::start(&["--updates-per-s", "200"]);
     let setup = Setup::new(venue.addr);
     let mut engine = setup.start(&["--ops", "127.0.0.1:0"]);
-    let addr: SocketAddr = engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
+    let addr: SocketAddr =
+        engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
     engine.wait_json(addr, "/status", "fills", |s| s["orders"]["filled"].as_u64() > Some(3));
     engine.signal(Signal::TERM);
     assert_eq!(engine.wait_exit().0, 0, "{}", engine.log());
@@ -139,7 +152,13 @@ fn a_signal_at_any_moment_leaves_no_order() {
     let venue = Venue::start(&["--updates-per-s", "5000"]);
     let setup = Setup::new(venue.addr);
     // The moment is a line of the log: before the first actor, between two, connected, trading.
-    for moment in ["event=engine.start", "event=actor.ready", "event=session.up", "event=engine.live", "event=order.first"] {
+    for moment in [
+        "event=engine.start",
+        "event=actor.ready",
+        "event=session.up",
+        "event=engine.live",
+        "event=order.first",
+    ] {
         let mut engine = setup.start(&["--ops", "off"]);
         engine.wait_line(moment);
         engine.signal(Signal::TERM);
@@ -185,7 +204,8 @@ fn a_dead_venue_does_not_hold_the_drain() {
 
 #[test]
 fn the_same_ports_bind_again_twenty_times() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let (venue, ops) = (format!("demo.listen={port}"), format!("127.0.0.1:{}", port.port() + 1));
     for round in 0..20 {
         let mut engine = Process::start(&["run", "--set", &venue, "--ops", &ops]);
@@ -200,7 +220,8 @@ fn a_killed_engine_is_made_whole_by_the_next() {
     let venue = Venue::start(&["--updates-per-s", "200"]);
     let setup = Setup::new(venue.addr);
     let mut engine = setup.start(&["--ops", "127.0.0.1:0"]);
-    let addr: SocketAddr = engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
+    let addr: SocketAddr =
+        engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
     engine.wait_json(addr, "/status", "fills", |s| s["orders"]["filled"].as_u64() > Some(1));
     engine.signal(Signal::KILL);
     assert_eq!(engine.wait_exit().0, 137);

@@ -69,7 +69,8 @@ fn journal_panics() {
 
 #[test]
 fn panicking_at_every_start_exhausts_the_budget() {
-    let mut engine = Process::start(&["run", "--ops", "off", "--fault", "panic:strategy-quotes:every=1"]);
+    let mut engine =
+        Process::start(&["run", "--ops", "off", "--fault", "panic:strategy-quotes:every=1"]);
     let (code, _) = engine.wait_exit();
     assert_eq!(code, 70, "{}", engine.log());
     let restarts = engine.log().matches("event=restart.scheduled").count();

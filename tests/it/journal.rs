@@ -19,7 +19,8 @@ use pindrop::trading::domain::{
 };
 use pindrop::trading::journal::record::{RecordError, Stored, decode, encode};
 use pindrop::trading::journal::{
-    JournalError, JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy, dump, recover, verify,
+    JournalError, JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy, dump,
+    recover, verify,
 };
 use pindrop::trading::telemetry::JournalView;
 
@@ -288,7 +289,10 @@ impl Bench {
             ..JournalSettings::new(self.dir.clone(), self.boot)
         };
         let ports = JournalPorts {
-            orders: vec![OrderRecords { inbox: self.orders.inbox(), written: self.written.clone() }],
+            orders: vec![OrderRecords {
+                inbox: self.orders.inbox(),
+                written: self.written.clone(),
+            }],
             market: self.market.clone(),
             instruments: instruments(),
             view: self.view.clone(),

@@ -130,15 +130,27 @@ impl Process {
     }
 
     /// Asks `addr` for `target` until `accept` likes the JSON answer.
-    pub fn wait_json(&mut self, addr: SocketAddr, target: &str, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_json(
+        &mut self,
+        addr: SocketAddr,
+        target: &str,
+        what: &str,
+        accept: impl Fn(&Value) -> bool,
+    ) -> Value {
         let begin = now();
         loop {
-            let answer = http(addr, "GET", target, "").ok().and_then(|(_, body)| serde_json::from_str(&body).ok());
+            let answer = http(addr, "GET", target, "")
+                .ok()
+                .and_then(|(_, body)| serde_json::from_str(&body).ok());
             if let Some(value) = answer.as_ref().filter(|v| accept(v)) {
                 return value.clone();
             }
             let last = answer.unwrap_or(Value::Null);
-            assert!(now().since(begin) < PATIENCE, "{what}: not within {PATIENCE:?}; last answer {last:#}\nlog:\n{}", self.log);
+            assert!(
+                now().since(begin) < PATIENCE,
+                "{what}: not within {PATIENCE:?}; last answer {last:#}\nlog:\n{}",
+                self.log
+            );
             self.pump(Duration::from_millis(20));
         }
     }
@@ -163,7 +175,12 @@ pub fn value_of(line: &str, key: &str) -> Option<String> {
 }
 
 /// One HTTP request; the status and the body.
-pub fn http(addr: SocketAddr, method: &str, target: &str, body: &str) -> std::io::Result<(u16, String)> {
+pub fn http(
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
@@ -176,6 +193,7 @@ pub fn http(addr: SocketAddr, method: &str, target: &str, body: &str) -> std::io
     stream.read_to_end(&mut answer)?;
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or(ErrorKind::InvalidData)?;
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(ErrorKind::InvalidData)?;
+    let status =
+        head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(ErrorKind::InvalidData)?;
     Ok((status, body.to_owned()))
 }

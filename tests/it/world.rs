@@ -33,7 +33,13 @@ pub struct Simulation {
 }
 
 /// Wires the demo into memory; the journal goes to `dir`.
-pub fn simulate(seed: u64, dir: &Path, faults: &[&str], settings: &[&str], wrap: Option<Wrap>) -> Simulation {
+pub fn simulate(
+    seed: u64,
+    dir: &Path,
+    faults: &[&str],
+    settings: &[&str],
+    wrap: Option<Wrap>,
+) -> Simulation {
     let clock = VirtualClock::new(BEGIN);
     let net = MemoryNet::new();
     let mut tree = Tree::default();
@@ -102,7 +108,8 @@ impl Simulation {
         for _ in 0..10_000 {
             self.stepper.step();
             if let Some(answer) = client.poll(self.stepper.now()) {
-                return serde_json::from_slice(&answer.expect("the venue answers").body).expect("JSON");
+                return serde_json::from_slice(&answer.expect("the venue answers").body)
+                    .expect("JSON");
             }
         }
         panic!("the venue did not answer");
