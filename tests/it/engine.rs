@@ -82,7 +82,9 @@ fn open_orders(state: &Value) -> usize {
 
 /// What the venue says the engine bought, in decimal text.
 fn venue_position(state: &Value, symbol: &str) -> String {
-    state["accounts"][0]["positions"][symbol].as_str().expect("a position").to_owned()
+    let positions = state["accounts"][0]["positions"].as_array().expect("positions");
+    let found = positions.iter().find(|p| p["symbol"] == symbol).expect("the symbol");
+    found["qty"].as_str().expect("a quantity").to_owned()
 }
 
 fn assert_books_balance(report: &Value) {

@@ -15,6 +15,7 @@ use pindrop::runtime::stepper::Stepper;
 use pindrop::runtime::system::Wrap;
 use pindrop::sim::settings::{MarketSettings, VenueSettings};
 use pindrop::topology::{Engine, Parts, VenueAccess, World};
+use pindrop::trading::risk::KillSwitch;
 use pindrop::trading::venue::binance::Credentials;
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ pub struct Simulation {
     pub stepper: Stepper,
     /// What joins them.
     pub net: MemoryNet,
+    /// Stops all new orders.
+    pub kill_switch: KillSwitch,
     sources: Arc<StatusSources>,
 }
 
@@ -79,7 +82,12 @@ pub fn simulate(
         started: clock.now(),
     };
     let engine = Engine::wire(&config, parts).expect("an engine");
-    Simulation { stepper: engine.system.stepper(seed, clock), net, sources: engine.sources }
+    Simulation {
+        stepper: engine.system.stepper(seed, clock),
+        net,
+        kill_switch: engine.kill_switch,
+        sources: engine.sources,
+    }
 }
 
 impl Simulation {
