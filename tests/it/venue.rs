@@ -2,7 +2,7 @@
 //! the book, recordings served whole, and the wire over in-memory streams.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
