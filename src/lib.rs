@@ -15,3 +15,9 @@ pub mod trading;
 pub mod ops;
 // A venue to trade against, in the real dialect.
 pub mod sim;
+// The file as typed, and the settings as meant.
+pub mod config;
+// The wiring table: which actor, which thread, which mailbox.
+pub mod topology;
+// One file per subcommand.
+pub mod cli;

@@ -104,8 +104,16 @@ pub struct BookView {
     pub applied: u64,
     /// Holes found.
     pub gaps: u64,
-    /// Snapshots aligned after the first.
+    /// Snapshots aligned after a hole, a lost connection or a refused snapshot.
     pub resyncs: u64,
+    /// Snapshots that did not fit the stream.
+    pub refused_snapshots: u64,
+    /// Deltas that were older than the book.
+    pub old_ignored: u64,
+    /// Updates that left the best bid at or above the best ask; each is a hole too.
+    pub crossed: u64,
+    /// Times that the venue's own touch of the same update id was another one.
+    pub disagreements: u64,
     /// CRC-32C over every level (bids best first, then asks best first; price then quantity, 8 bytes little
     /// endian each): two books with one checksum are the same book. 0 while the builder runs, filled at its end.
     pub checksum: u32,

@@ -20,3 +20,13 @@ mod journal;
 mod venue;
 // Status, metrics, dashboard, log.
 mod ops;
+// A world of memory around the whole engine.
+mod world;
+// The whole engine and the venue, stepped through a minute of trading with faults.
+mod simulation;
+// What process tests share.
+mod process;
+// The built engine as an operator runs it.
+mod engine;
+// --fault on the built engine.
+mod faults;

@@ -1,1 +1,966 @@
-//! See main.rs.
+//! Orders: one order sender against a scripted venue over memory streams, under a virtual clock.
+//!
+//! The venue is a table of orders and a dialect of one-line requests; what it answers, each test says. It proves:
+//! acknowledgement, fills before it, duplicate and late fills, lost answers, disconnects, restarts, the journal's
+//! stall, fences and the drain.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pindrop::clock::{MonoNs, UtcNs};
+use pindrop::net::memory::MemoryNet;
+use pindrop::net::server::{ConnId, Server, ServerConfig, ServerEvent};
+use pindrop::net::url::WsUrl;
+use pindrop::runtime::actor::EdgeId;
+use pindrop::runtime::actor::{Actor, ActorId, Cx, Generation, Stop};
+use pindrop::runtime::health::Cell;
+use pindrop::runtime::mailbox::{Edge, EdgeSpec, Inbox, Latest, Mailbox, OnRestart, Overflow};
+use pindrop::runtime::view::View;
+use pindrop::runtime::wake::Waker;
+use pindrop::trading::domain::instrument::Name;
+use pindrop::trading::domain::*;
+use pindrop::trading::order::{
+    Durability, OnExit, OrderPorts, OrderSender, OrderSettings, StrategyPort, Vault,
+};
+use pindrop::trading::risk::{Approved, KillSwitch, Limits};
+use pindrop::trading::telemetry::{OrdersView, SessionState};
+use pindrop::trading::venue::{
+    Answer, DecodeError, OrderDialect, RequestId, RequestKind, SessionMessage, VenueError,
+    VenueOrder, VenueReport, VenueTrade,
+};
+
+const PORT: u16 = 9_000;
+const STEP: Duration = Duration::from_millis(5);
+const RECV_WINDOW: Duration = Duration::from_secs(2);
+
+/// Messages of the venue: what travels is their index.
+type Script = Arc<Mutex<Vec<SessionMessage>>>;
+
+/// A dialect whose requests are one line of words.
+struct Words(Script);
+
+fn line(out: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
+    out.clear();
+    std::io::Write::write_fmt(out, words).expect("a vector takes everything");
+}
+
+impl OrderDialect for Words {
+    fn session_target(&self) -> String {
+        String::new()
+    }
+    fn needs_logon(&self) -> bool {
+        true
+    }
+    fn logon(&mut self, out: &mut Vec<u8>, seq: u64, _: UtcNs) {
+        line(out, format_args!("logon {seq}"));
+    }
+    fn subscribe(&mut self, out: &mut Vec<u8>, seq: u64, _: UtcNs) {
+        line(out, format_args!("subscribe {seq}"));
+    }
+    fn place(
+        &mut self,
+        out: &mut Vec<u8>,
+        seq: u64,
+        order: &Approved<NewOrder>,
+        _: &Instrument,
+        id: &ClientOrderId,
+        _: UtcNs,
+    ) {
+        let NewOrder { side, price, qty, .. } = order.get();
+        let (price, qty) = (price.units(), qty.units());
+        line(out, format_args!("place {seq} {id} {} {price} {qty}", side.label()));
+    }
+    fn cancel(
+        &mut self,
+        out: &mut Vec<u8>,
+        seq: u64,
+        _: &Instrument,
+        id: &ClientOrderId,
+        _: UtcNs,
+    ) {
+        line(out, format_args!("cancel {seq} {id}"));
+    }
+    fn cancel_all(&mut self, out: &mut Vec<u8>, seq: u64, _: &Instrument, _: UtcNs) {
+        line(out, format_args!("cancel_all {seq}"));
+    }
+    fn open_orders(&mut self, out: &mut Vec<u8>, seq: u64, _: &Instrument, _: UtcNs) {
+        line(out, format_args!("open {seq}"));
+    }
+    fn order_status(
+        &mut self,
+        out: &mut Vec<u8>,
+        seq: u64,
+        _: &Instrument,
+        id: &ClientOrderId,
+        _: UtcNs,
+    ) {
+        line(out, format_args!("status {seq} {id}"));
+    }
+    fn trades(&mut self, out: &mut Vec<u8>, seq: u64, _: &Instrument, from: Option<u64>, _: UtcNs) {
+        line(out, format_args!("trades {seq} {}", from.unwrap_or(0)));
+    }
+    fn account(&mut self, out: &mut Vec<u8>, seq: u64, _: UtcNs) {
+        line(out, format_args!("account {seq}"));
+    }
+    fn decode(&mut self, frame: &[u8]) -> Result<SessionMessage, DecodeError> {
+        let bad = || DecodeError::new("expected an index", frame);
+        let index: usize =
+            std::str::from_utf8(frame).ok().and_then(|t| t.parse().ok()).ok_or_else(bad)?;
+        self.0.lock().expect("one thread").get(index).cloned().ok_or_else(bad)
+    }
+    fn is_unknown_order(&self, error: &VenueError) -> bool {
+        error.code == -2013 || error.code == -2011
+    }
+    fn recv_window(&self) -> Duration {
+        RECV_WINDOW
+    }
+}
+
+fn refusal(code: i32) -> VenueError {
+    VenueError { status: 400, code, message: String::new(), retry_after: None }
+}
+
+/// The venue: what it holds, what it was asked, and which questions it does not answer by itself.
+struct Venue {
+    server: Server,
+    script: Script,
+    conn: Option<ConnId>,
+    orders: Vec<VenueOrder>,
+    trades: Vec<VenueTrade>,
+    /// Every request, oldest first.
+    asked: Vec<String>,
+    /// Requests of these kinds are noted, and neither done nor answered.
+    deaf: Vec<&'static str>,
+    /// Requests of these kinds are done, and not answered.
+    mute: Vec<&'static str>,
+    last_trade: u64,
+}
+
+impl Venue {
+    fn say(&mut self, message: SessionMessage) {
+        let Some(conn) = self.conn else { return };
+        let index = {
+            let mut script = self.script.lock().expect("one thread");
+            script.push(message);
+            script.len() - 1
+        };
+        self.server.send_text(conn, &index.to_string());
+        self.server.flush();
+    }
+
+    fn answer(&mut self, kind: RequestKind, seq: u64, result: Result<Answer, VenueError>) {
+        self.say(SessionMessage::Answer { id: RequestId { kind, seq }, result });
+    }
+
+    fn pump(&mut self, now: MonoNs) {
+        while let Some(event) = self.server.poll(now) {
+            match event {
+                ServerEvent::Upgrade { conn, .. } => {
+                    self.server.accept_ws(conn);
+                    self.conn = Some(conn);
+                }
+                ServerEvent::Message { text, .. } => self.hear(text.as_str()),
+                ServerEvent::Closed { conn, .. } if self.conn == Some(conn) => self.conn = None,
+                _ => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, text: &str) {
+        self.asked.push(text.to_owned());
+        let words: Vec<&str> = text.split(' ').collect();
+        if self.deaf.contains(&words[0]) {
+            return;
+        }
+        let mute = self.mute.contains(&words[0]);
+        let seq = words[1].parse().expect("a number");
+        let (kind, result) = match words[0] {
+            "logon" => (RequestKind::Logon, Ok(Answer::LoggedOn)),
+            "subscribe" => (RequestKind::Subscribe, Ok(Answer::Subscribed)),
+            "account" => (RequestKind::Account, Ok(Answer::Account(Vec::new()))),
+            "open" => {
+                let open = |o: &&VenueOrder| !o.status.is_terminal();
+                let list = self.orders.iter().filter(open).copied().collect();
+                (RequestKind::OpenOrders, Ok(Answer::OpenOrders(list)))
+            }
+            "trades" => {
+                let from: u64 = words[2].parse().expect("a number");
+                let list = self.trades.iter().filter(|t| t.trade_id >= from).copied().collect();
+                (RequestKind::Trades, Ok(Answer::Trades(list)))
+            }
+            "status" => {
+                let found = self.find(words[2]).map(|at| Answer::Order(self.orders[at]));
+                (RequestKind::OrderStatus, found.ok_or(refusal(-2013)))
+            }
+            "place" => {
+                let placed = self.take_order(&words, !mute);
+                (RequestKind::Place, Ok(Answer::Placed(placed)))
+            }
+            "cancel" => (RequestKind::Cancel, self.take_cancel(words[2], !mute)),
+            other => panic!("unexpected request {other}"),
+        };
+        if !mute {
+            self.answer(kind, seq, result);
+        }
+    }
+
+    fn find(&self, id: &str) -> Option<usize> {
+        self.orders.iter().position(|o| o.client_order_id.as_str() == id)
+    }
+
+    fn take_order(&mut self, words: &[&str], tell: bool) -> VenueOrder {
+        let number = |at: usize| words[at].parse::<i64>().expect("a number");
+        let order = VenueOrder {
+            symbol: name("BTCUSDT"),
+            client_order_id: ClientOrderId::from(words[2]).expect("short"),
+            venue_order_id: 100 + self.orders.len() as u64,
+            status: OrderStatus::New,
+            side: if words[3] == "buy" { Side::Buy } else { Side::Sell },
+            price: Price::from_units(number(4)),
+            qty: Qty::from_units(number(5)),
+            cum_qty: Qty::ZERO,
+        };
+        self.orders.push(order);
+        if tell {
+            self.report(self.orders.len() - 1, ExecType::New, 0, None);
+        }
+        order
+    }
+
+    fn take_cancel(&mut self, id: &str, tell: bool) -> Result<Answer, VenueError> {
+        let open = self.find(id).filter(|at| !self.orders[*at].status.is_terminal());
+        let at = open.ok_or(refusal(-2011))?;
+        self.orders[at].status = OrderStatus::Canceled;
+        if tell {
+            self.report(at, ExecType::Canceled, 0, None);
+        }
+        Ok(Answer::Canceled(self.orders[at]))
+    }
+
+    fn report(&mut self, at: usize, exec: ExecType, last: i64, trade_id: Option<u64>) {
+        let order = self.orders[at];
+        self.say(SessionMessage::Report(VenueReport {
+            symbol: order.symbol,
+            client_order_id: order.client_order_id,
+            venue_order_id: order.venue_order_id,
+            exec,
+            status: order.status,
+            side: order.side,
+            price: order.price,
+            qty: order.qty,
+            cum_qty: order.cum_qty,
+            last_qty: Qty::from_units(last),
+            last_price: order.price,
+            trade_id,
+            commission: Commission::default(),
+            reject_code: 0,
+            venue_utc: UtcNs::default(),
+        }));
+    }
+
+    /// Order number `at` trades `qty`; told to the account's stream unless `quiet`.
+    fn fill(&mut self, at: usize, qty: i64, quiet: bool) {
+        let order = &mut self.orders[at];
+        order.cum_qty = Qty::from_units(order.cum_qty.units() + qty);
+        let full = order.cum_qty == order.qty;
+        if !order.status.is_terminal() {
+            order.status = if full { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
+        }
+        self.last_trade += 1;
+        self.trades.push(VenueTrade {
+            symbol: self.orders[at].symbol,
+            trade_id: self.last_trade,
+            venue_order_id: self.orders[at].venue_order_id,
+            side: self.orders[at].side,
+            price: self.orders[at].price,
+            qty: Qty::from_units(qty),
+            commission: Commission::default(),
+            venue_utc: UtcNs::default(),
+        });
+        if !quiet {
+            self.report(at, ExecType::Trade, qty, Some(self.last_trade));
+        }
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        self.asked.iter().filter(|text| text.split(' ').next() == Some(kind)).count()
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::from(text).expect("short")
+}
+
+fn instrument() -> Instrument {
+    let it = Instrument::new(InstrumentId(0), VenueId(0), name("sim"), name("BTCUSDT"), (2, 3));
+    it.set_rules(Rules {
+        base: name("BTC"),
+        quote: name("USDT"),
+        tick: Price::from_units(1),
+        price_min: Price::ZERO,
+        price_max: Price::ZERO,
+        lot: Qty::from_units(1),
+        qty_min: Qty::ZERO,
+        qty_max: Qty::ZERO,
+        notional_min: Notional::ZERO,
+        trading: true,
+    });
+    it
+}
+
+/// The engine's side of the world: one order sender, and the ends that its peers would hold.
+struct World {
+    now: MonoNs,
+    generation: u32,
+    sender: OrderSender,
+    cx: Cx,
+    venue: Venue,
+    net: MemoryNet,
+    settings: OrderSettings,
+    intents: Mailbox<OrderIntent>,
+    tops: Latest<TopOfBook>,
+    reports_box: Mailbox<ExecutionReport>,
+    reports: Inbox<ExecutionReport>,
+    journal_box: Mailbox<Entry>,
+    journal: Inbox<Entry>,
+    journal_cell: Option<Arc<Cell>>,
+    journal_stalls: bool,
+    written: Written,
+    kill_switch: KillSwitch,
+    view: View<OrdersView>,
+    vault: Vault,
+    next_order: u64,
+    /// Every report so far: what and where the order stood.
+    told: Vec<ExecutionReport>,
+    records: Vec<Entry>,
+}
+
+fn intents_box() -> Mailbox<OrderIntent> {
+    let spec = EdgeSpec {
+        name: "strategy->orders".to_owned(),
+        from: Vec::new(),
+        to: ActorId(0),
+        capacity: 64,
+        overflow: Overflow::Refuse,
+        on_restart: OnRestart::Refuse,
+    };
+    Mailbox::new(EdgeId(0), spec, Waker::none())
+}
+
+fn limits() -> Limits {
+    Limits {
+        order_qty_max: Qty::from_units(1_000),
+        order_notional_max: Notional::from_units(100_000_000),
+        position_max: Qty::from_units(5_000),
+        open_orders_max: 10,
+        orders_per_s_max: 50,
+        price_collar_bps: 500,
+        book_age_max: Duration::from_secs(1),
+        decision_age_max: Duration::from_millis(200),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut OrderSettings)) -> Self {
+        let net = MemoryNet::new();
+        let server = Server::new(net.listener(PORT), ServerConfig::default());
+        let mut settings = OrderSettings {
+            engine: "pin".to_owned(),
+            boot: UtcNs::from_millis(1_700_000_000_000),
+            url: WsUrl::parse(&format!("ws://venue:{PORT}/ws-api/v3")).expect("good url"),
+            instruments: Arc::from(vec![instrument()]),
+            limits: vec![(InstrumentId(0), limits())],
+            durability: Durability::Written,
+            on_exit: OnExit::Cancel,
+            ack_timeout: OrderSettings::ACK_TIMEOUT,
+            measure: None,
+            seed: 1,
+        };
+        change(&mut settings);
+        let script = Script::default();
+        let venue = Venue {
+            server,
+            script: Arc::clone(&script),
+            conn: None,
+            orders: Vec::new(),
+            trades: Vec::new(),
+            asked: Vec::new(),
+            deaf: Vec::new(),
+            mute: Vec::new(),
+            last_trade: 10,
+        };
+        let reports_box = Mailbox::detached("orders->strategy", 1_000);
+        let journal_box = Mailbox::detached("orders->journal", 1_000);
+        let (intents, tops) = (intents_box(), Latest::detached("book->orders", 1));
+        let (written, kill_switch) = (Written::default(), KillSwitch::new());
+        let (view, vault) = (View::new(), Vault::new(1));
+        let ports = OrderPorts {
+            intents: intents.inbox(),
+            tops: tops.inbox(),
+            strategies: vec![StrategyPort { reports: reports_box.outbox(), cell: None }],
+            journal: journal_box.outbox(),
+            journal_cell: None,
+            written: written.clone(),
+            kill_switch: kill_switch.clone(),
+            view: view.clone(),
+            vault: vault.clone(),
+        };
+        let dialect = Box::new(Words(script));
+        let sender = OrderSender::new(settings.clone(), ports, dialect, net.dialer());
+        let mut world = Self {
+            now: MonoNs::from_millis(1_000),
+            generation: 1,
+            sender: sender.expect("a good name"),
+            cx: Cx::detached(MonoNs::ZERO, UtcNs::default()),
+            venue,
+            net,
+            settings,
+            intents,
+            tops,
+            reports: reports_box.inbox(),
+            reports_box,
+            journal: journal_box.inbox(),
+            journal_box,
+            journal_cell: None,
+            journal_stalls: false,
+            written,
+            kill_switch,
+            view,
+            vault,
+            next_order: 1,
+            told: Vec::new(),
+            records: Vec::new(),
+        };
+        world.begin();
+        world
+    }
+
+    fn cx(&self) -> Cx {
+        let cell = Arc::new(Cell::new("orders"));
+        let mut cx = Cx::new(ActorId(0), Generation(self.generation), cell);
+        cx.now = self.now;
+        cx.utc = UtcNs::from_millis(1_700_000_000_000);
+        cx
+    }
+
+    fn begin(&mut self) {
+        self.cx = self.cx();
+        self.sender.on_start(&mut self.cx).expect("starts");
+    }
+
+    /// A world whose sender is live.
+    fn live() -> Self {
+        let mut world = Self::new();
+        world.run(100);
+        assert_eq!(world.state(), SessionState::Live);
+        world
+    }
+
+    /// Replaces the sender by a next generation, as a supervisor does after a panic.
+    fn restart(&mut self) {
+        self.intents.before_restart();
+        self.generation += 1;
+        let ports = OrderPorts {
+            intents: self.intents.inbox(),
+            tops: self.tops.inbox(),
+            strategies: vec![StrategyPort { reports: self.reports_box.outbox(), cell: None }],
+            journal: self.journal_box.outbox(),
+            journal_cell: self.journal_cell.clone(),
+            written: self.written.clone(),
+            kill_switch: self.kill_switch.clone(),
+            view: self.view.clone(),
+            vault: self.vault.clone(),
+        };
+        let dialect = Box::new(Words(Arc::clone(&self.venue.script)));
+        let sender = OrderSender::new(self.settings.clone(), ports, dialect, self.net.dialer());
+        self.sender = sender.expect("a good name");
+        self.begin();
+    }
+
+    /// One step of everybody, then time passes.
+    fn step(&mut self) {
+        self.cx.now = self.now;
+        self.venue.pump(self.now);
+        self.sender.turn(&mut self.cx).expect("no fault");
+        self.venue.pump(self.now);
+        while let Some(entry) = self.journal.take(&mut self.cx) {
+            self.records.push(entry);
+        }
+        if !self.journal_stalls {
+            let last = self.records.iter().map(|entry| entry.seq).max().unwrap_or(0);
+            self.written.advance(last);
+        }
+        while let Some(report) = self.reports.take(&mut self.cx) {
+            self.told.push(report);
+        }
+        self.now = self.now.after(STEP);
+    }
+
+    fn run(&mut self, ms: u64) {
+        let until = self.now.after(Duration::from_millis(ms));
+        while self.now < until {
+            self.put_top();
+            self.step();
+        }
+    }
+
+    fn put_top(&mut self) {
+        let level =
+            |price| Some(Level { price: Price::from_units(price), qty: Qty::from_units(1) });
+        self.tops.outbox().put(
+            0,
+            TopOfBook {
+                state: BookState::Live,
+                bid: level(9_990),
+                ask: level(10_010),
+                stamps: Stamps { recv: self.now, venue_utc: UtcNs::default() },
+                ..TopOfBook::default()
+            },
+        );
+    }
+
+    fn offer(&mut self, body: IntentBody) -> OrderRef {
+        let order = OrderRef::new(0, 1, self.next_order);
+        self.next_order += 1;
+        let intent = OrderIntent { order, body, recv: self.now, decided: self.now };
+        self.intents.outbox().offer(intent).expect("room");
+        order
+    }
+
+    fn place(&mut self) -> OrderRef {
+        self.offer(IntentBody::Place(NewOrder {
+            instrument: InstrumentId(0),
+            side: Side::Buy,
+            kind: OrderKind::LimitMaker,
+            tif: TimeInForce::Gtc,
+            price: Price::from_units(9_990),
+            qty: Qty::from_units(10),
+        }))
+    }
+
+    fn cancel(&mut self, order: OrderRef) {
+        let instrument = InstrumentId(0);
+        self.offer(IntentBody::Cancel(CancelOrder { instrument, order }));
+    }
+
+    /// An order that rests at the venue and is acknowledged.
+    fn resting(&mut self) -> OrderRef {
+        let order = self.place();
+        self.run(20);
+        assert_eq!(self.last(order), (ExecType::New, OrderStatus::New));
+        order
+    }
+
+    #[track_caller]
+    fn last(&self, order: OrderRef) -> (ExecType, OrderStatus) {
+        let report = self.told.iter().rfind(|r| r.order == order).expect("a report");
+        (report.exec, report.status)
+    }
+
+    fn reason(&self, order: OrderRef) -> Option<Reason> {
+        self.told.iter().rfind(|r| r.order == order)?.reason
+    }
+
+    fn position(&self) -> i64 {
+        self.vault.position(InstrumentId(0)).units()
+    }
+
+    /// The sender's newest view, published now.
+    fn look(&mut self) -> OrdersView {
+        self.run(150);
+        let view = self.view.take().expect("published");
+        (*view).clone()
+    }
+
+    fn state(&mut self) -> SessionState {
+        self.look().state
+    }
+
+    /// Drains until the sender says that it is done; how long that took, in milliseconds.
+    fn drain(&mut self) -> u64 {
+        self.cx.now = self.now;
+        self.sender.on_drain(&mut self.cx).expect("no fault");
+        for steps in 0..2_000 {
+            if self.sender.drained() {
+                self.sender.on_stop(&mut self.cx, Stop::Drained);
+                return steps * 5;
+            }
+            self.run(5);
+        }
+        panic!("never drained");
+    }
+}
+
+#[test]
+fn an_order_is_journaled_then_sent_then_acknowledged() {
+    let mut world = World::live();
+    let order = world.place();
+    world.step();
+    assert_eq!(world.venue.count("place"), 0, "its record is not written yet");
+    let recorded = |e: &Entry| matches!(e.record, Record::Order { order: o, .. } if o == order);
+    assert!(world.records.iter().any(recorded));
+    world.run(20);
+    assert_eq!(world.venue.count("place"), 1);
+    assert_eq!(world.last(order), (ExecType::New, OrderStatus::New));
+    let told = world.told.iter().filter(|r| r.order == order).count();
+    assert_eq!(told, 1, "answer and stream event are one acknowledgement");
+    let view = world.look();
+    assert_eq!((view.totals.sent, view.totals.acknowledged, view.open.len()), (1, 1, 1));
+    assert_eq!(view.latency[0].count, 1);
+}
+
+#[test]
+fn account_events_are_subscribed_before_anything_is_compared() {
+    let world = World::live();
+    let first: Vec<&str> = world.venue.asked.iter().map(|t| &t[..4]).take(5).collect();
+    assert_eq!(first, ["logo", "subs", "open", "acco", "trad"]);
+}
+
+#[test]
+fn a_fill_before_the_acknowledgement_counts() {
+    let mut world = World::live();
+    world.venue.mute = vec!["place"];
+    let order = world.place();
+    world.run(20);
+    world.venue.fill(0, 4, false);
+    world.run(20);
+    assert_eq!(world.last(order), (ExecType::Trade, OrderStatus::PartiallyFilled));
+    world.venue.report(0, ExecType::New, 0, None);
+    world.run(20);
+    assert_eq!(world.last(order), (ExecType::Trade, OrderStatus::PartiallyFilled));
+    assert_eq!(world.position(), 4);
+}
+
+#[test]
+fn a_fill_told_twice_counts_once() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.fill(0, 4, false);
+    world.venue.report(0, ExecType::Trade, 4, Some(11));
+    // Even under another trade id its total says nothing new.
+    world.venue.report(0, ExecType::Trade, 4, Some(12));
+    world.run(20);
+    assert_eq!(world.position(), 4);
+    let fills = |r: &&ExecutionReport| r.order == order && r.exec == ExecType::Trade;
+    assert_eq!(world.told.iter().filter(fills).count(), 1);
+    assert_eq!(world.look().totals.duplicates, 2);
+}
+
+#[test]
+fn a_cancel_that_crosses_the_last_fill_ends_filled() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.fill(0, 10, true);
+    world.cancel(order);
+    world.step();
+    world.venue.report(0, ExecType::Trade, 10, Some(11));
+    world.run(50);
+    assert_eq!(world.last(order).1, OrderStatus::Filled);
+    assert_eq!((world.position(), world.look().open.len()), (10, 0));
+}
+
+#[test]
+fn a_cancel_refused_before_the_fill_is_heard_asks_and_ends_filled() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.fill(0, 10, true);
+    world.cancel(order);
+    world.run(100);
+    // The venue said that there is nothing to cancel; its query said filled; the fill itself was never told.
+    world.run(2_500);
+    assert_eq!(world.last(order), (ExecType::Trade, OrderStatus::Filled));
+    assert_eq!(world.position(), 10);
+}
+
+#[test]
+fn a_late_fill_moves_the_position_and_not_the_order() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.cancel(order);
+    world.run(50);
+    assert_eq!(world.last(order), (ExecType::Canceled, OrderStatus::Canceled));
+    world.venue.fill(0, 3, false);
+    world.run(50);
+    assert_eq!(world.last(order), (ExecType::Trade, OrderStatus::Canceled));
+    assert_eq!(world.position(), 3);
+}
+
+#[test]
+fn a_lost_acknowledgement_is_asked_for() {
+    let mut world = World::live();
+    world.venue.mute = vec!["place"];
+    let order = world.place();
+    world.run(900);
+    assert_eq!(world.venue.count("status"), 0);
+    world.run(300);
+    assert_eq!(world.venue.count("status"), 1);
+    assert_eq!(world.last(order), (ExecType::New, OrderStatus::New));
+    let unknown = |r: &ExecutionReport| r.exec == ExecType::Unknown;
+    assert!(world.told.iter().any(unknown));
+}
+
+#[test]
+fn absence_is_believed_only_when_the_order_cannot_arrive_any_more() {
+    let mut world = World::live();
+    world.venue.deaf = vec!["place"];
+    let order = world.place();
+    world.run(2_500);
+    assert_eq!(world.last(order), (ExecType::Unknown, OrderStatus::Unknown));
+    assert_eq!(world.look().open.len(), 1);
+    world.run(2_500);
+    assert_eq!(world.last(order), (ExecType::Rejected, OrderStatus::Rejected));
+    assert_eq!(world.reason(order), Some(Reason::NeverArrived));
+}
+
+#[test]
+fn an_order_the_venue_refuses_is_rejected_with_its_code() {
+    let mut world = World::live();
+    world.venue.deaf = vec!["place"];
+    let order = world.place();
+    world.run(20);
+    let text = world.venue.asked.last().expect("asked").clone();
+    let seq = text.split(' ').nth(1).and_then(|t| t.parse().ok()).expect("a number");
+    world.venue.answer(RequestKind::Place, seq, Err(refusal(-2010)));
+    world.run(20);
+    assert_eq!(world.last(order), (ExecType::Rejected, OrderStatus::Rejected));
+    assert_eq!(world.told.last().map(|r| r.venue_code), Some(-2010));
+    assert_eq!(world.look().totals.rejected, 1);
+}
+
+#[test]
+fn a_rate_limit_silences_new_orders_only() {
+    let mut world = World::live();
+    let resting = world.resting();
+    world.venue.deaf = vec!["place"];
+    world.place();
+    world.run(20);
+    let text = world.venue.asked.last().expect("asked").clone();
+    let seq = text.split(' ').nth(1).and_then(|t| t.parse().ok()).expect("a number");
+    let error = VenueError { status: 429, ..refusal(-1015) };
+    world.venue.answer(RequestKind::Place, seq, Err(error));
+    world.run(20);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.reason(order), Some(Reason::OrderRate));
+    world.cancel(resting);
+    world.run(20);
+    assert_eq!(world.last(resting).1, OrderStatus::Canceled);
+    world.venue.deaf.clear();
+    world.run(10_000);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.last(order).1, OrderStatus::New);
+}
+
+#[test]
+fn a_disconnect_is_made_whole() {
+    let mut world = World::live();
+    let kept = world.resting();
+    world.venue.mute = vec!["place"];
+    let doubted = world.place();
+    world.run(20);
+    world.net.disconnect_all(PORT);
+    world.venue.fill(0, 4, true);
+    world.venue.fill(1, 10, true);
+    world.step();
+    world.step();
+    assert_eq!(world.last(doubted), (ExecType::Unknown, OrderStatus::Unknown));
+    let refused = world.place();
+    world.run(10);
+    assert_eq!(world.reason(refused), Some(Reason::SessionDown));
+    world.venue.mute.clear();
+    world.run(1_000);
+    assert_eq!(world.state(), SessionState::Live);
+    assert_eq!(world.last(kept), (ExecType::Trade, OrderStatus::PartiallyFilled));
+    assert_eq!(world.last(doubted), (ExecType::Trade, OrderStatus::Filled));
+    assert_eq!(world.position(), 14);
+    assert_eq!(world.look().open.len(), 1, "an order that rests survives a disconnect");
+}
+
+#[test]
+fn a_restarted_sender_refuses_the_stale_and_cancels_what_is_open() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.fill(0, 4, false);
+    world.run(20);
+    let stale = world.place();
+    let before = world.venue.count("place");
+    world.restart();
+    world.run(1_000);
+    assert_eq!(world.reason(stale), Some(Reason::Restarted));
+    assert_eq!(world.venue.count("place"), before);
+    assert_eq!(world.last(order), (ExecType::Canceled, OrderStatus::Canceled));
+    assert_eq!(world.state(), SessionState::Live);
+    assert_eq!(world.position(), 4, "the position outlives the generation");
+    let again = world.place();
+    world.run(20);
+    assert_eq!(world.last(again), (ExecType::New, OrderStatus::New));
+    let ids = world.venue.orders.iter().map(|o| o.client_order_id);
+    let ids: std::collections::BTreeSet<_> = ids.collect();
+    assert_eq!(ids.len(), 2, "no id is used twice");
+}
+
+#[test]
+fn fills_missed_by_a_dead_sender_are_found_by_the_next() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.conn = None;
+    world.venue.fill(0, 10, true);
+    world.restart();
+    world.run(1_000);
+    assert_eq!(world.last(order), (ExecType::Trade, OrderStatus::Filled));
+    assert_eq!(world.position(), 10);
+}
+
+#[test]
+fn strays_of_another_boot_are_cancelled_and_strangers_left_alone() {
+    let mut world = World::new();
+    for id in ["pin-abc-1-1", "somebody-else"] {
+        let words = ["place", "0", id, "buy", "9990", "10"];
+        world.venue.take_order(&words, false);
+    }
+    world.run(500);
+    assert_eq!(world.state(), SessionState::Live);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+    assert_eq!(world.venue.orders[1].status, OrderStatus::New);
+}
+
+#[test]
+fn a_stalled_journal_holds_orders_and_lets_cancels_pass() {
+    let mut world = World::live();
+    let resting = world.resting();
+    world.journal_stalls = true;
+    let held = world.place();
+    world.run(50);
+    assert_eq!(world.venue.count("place"), 1, "held until its record is written");
+    world.cancel(resting);
+    world.run(50);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+    assert_eq!(world.last(resting).1, OrderStatus::New, "its report waits for the journal too");
+    world.journal_stalls = false;
+    world.run(20);
+    assert_eq!(world.last(resting).1, OrderStatus::Canceled);
+    assert_eq!(world.last(held).1, OrderStatus::New);
+}
+
+#[test]
+fn an_order_held_too_long_is_refused_not_sent() {
+    let mut world = World::live();
+    world.journal_stalls = true;
+    let held = world.place();
+    world.run(500);
+    world.journal_stalls = false;
+    world.run(20);
+    assert_eq!(world.last(held), (ExecType::Refused, OrderStatus::Rejected));
+    assert_eq!(world.reason(held), Some(Reason::DecisionAge));
+    assert_eq!(world.venue.count("place"), 0);
+}
+
+#[test]
+fn a_journal_that_is_down_stops_new_orders() {
+    let mut world = World::live();
+    // A cell that nobody started is not up.
+    world.journal_cell = Some(Arc::new(Cell::new("journal")));
+    world.restart();
+    world.run(500);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.reason(order), Some(Reason::JournalDown));
+}
+
+#[test]
+fn orders_handed_over_do_not_wait_for_the_disk() {
+    let mut world = World::with(|settings| settings.durability = Durability::HandedOver);
+    world.run(300);
+    world.journal_stalls = true;
+    world.place();
+    world.step();
+    assert_eq!(world.venue.count("place"), 1);
+}
+
+#[test]
+fn a_fence_cancels_what_is_open_and_refuses_what_is_new() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.kill_switch.fence();
+    world.venue.mute = vec!["cancel"];
+    world.run(50);
+    assert_eq!(world.venue.count("cancel"), 1);
+    let refused = world.place();
+    world.run(20);
+    assert_eq!(world.reason(refused), Some(Reason::KillSwitch));
+    // The answer is lost: the order is asked about until it is known to be gone.
+    world.run(1_500);
+    assert_eq!(world.last(order).1, OrderStatus::Canceled);
+    world.kill_switch.unfence();
+    world.venue.mute.clear();
+    let again = world.place();
+    world.run(20);
+    assert_eq!(world.last(again).1, OrderStatus::New);
+}
+
+#[test]
+fn a_cancel_nobody_hears_is_repeated() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.deaf = vec!["cancel"];
+    world.cancel(order);
+    world.run(2_500);
+    assert!(world.venue.count("cancel") >= 2);
+    assert!(world.venue.count("cancel") <= 4, "at most once per answer timeout");
+    world.venue.deaf.clear();
+    world.run(1_500);
+    assert_eq!(world.last(order).1, OrderStatus::Canceled);
+}
+
+#[test]
+fn the_drain_cancels_and_verifies() {
+    let mut world = World::live();
+    let order = world.resting();
+    let lists = world.venue.count("open");
+    let took = world.drain();
+    assert!(took < 200, "took {took} ms");
+    assert_eq!(world.last(order).1, OrderStatus::Canceled);
+    assert_eq!(world.venue.count("open"), lists + 1, "verified by a query");
+    assert!(world.view.take().expect("last words").open.is_empty());
+}
+
+#[test]
+fn the_drain_finds_what_the_table_does_not_know() {
+    let mut world = World::live();
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    world.drain();
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
+fn the_drain_may_keep_orders() {
+    let mut world = World::with(|settings| settings.on_exit = OnExit::Keep);
+    world.run(300);
+    world.resting();
+    world.drain();
+    assert_eq!(world.venue.orders[0].status, OrderStatus::New);
+    assert_eq!(world.view.take().expect("last words").open.len(), 1);
+}
+
+#[test]
+fn a_sender_that_never_connected_drains_at_once() {
+    let mut world = World::new();
+    assert_eq!(world.drain(), 0);
+}
+
+#[test]
+fn a_venue_that_says_nonsense_is_left_and_met_again() {
+    let mut world = World::live();
+    let conn = world.venue.conn.expect("connected");
+    world.venue.server.send_text(conn, "nonsense");
+    world.venue.server.flush();
+    world.run(1_000);
+    let view = world.look();
+    assert_eq!((view.state, view.reconnects), (SessionState::Live, 1));
+    assert!(view.last_error.contains("expected an index"), "{}", view.last_error);
+}

@@ -133,7 +133,8 @@ pub struct Scaled {
 
 impl fmt::Display for Scaled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scale = 10_u128.pow(u32::from(self.decimals));
+        // Beyond 38 digits the scale cannot be expressed; nothing that was parsed has so many.
+        let scale = 10_u128.saturating_pow(u32::from(self.decimals));
         let magnitude = self.units.unsigned_abs();
         let sign = if self.units < 0 { "-" } else { "" };
         let (whole, part) = (magnitude / scale, magnitude % scale);
@@ -239,6 +240,8 @@ fn parse_wide(text: &[u8], decimals: u8) -> Result<i128, DecimalError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -277,5 +280,47 @@ mod tests {
             assert_eq!(price.display(8).to_string(), text);
         }
         assert_eq!(SignedQty::from_units(-5).display(2).to_string(), "-0.05");
+    }
+
+    #[test]
+    fn absurd_scales_print_something() {
+        assert_eq!(Price::from_units(1).display(0).to_string(), "1");
+        assert!(Price::from_units(1).display(255).to_string().starts_with("0."));
+    }
+
+    proptest! {
+        #[test]
+        fn units_survive_text(units in 0..=i64::MAX, decimals in 0..=18_u8) {
+            let text = Price::from_units(units).display(decimals).to_string();
+            prop_assert_eq!(parse_scaled(text.as_bytes(), decimals), Ok(units));
+            prop_assert_eq!(parse_wide(text.as_bytes(), decimals), Ok(i128::from(units)));
+        }
+
+        #[test]
+        fn wide_units_survive_text(units in 0..=i128::MAX, decimals in 0..=36_u8) {
+            let text = Notional::from_units(units).display(decimals).to_string();
+            prop_assert_eq!(Notional::parse(text.as_bytes(), decimals), Ok(Notional::from_units(units)));
+        }
+
+        // Both parsers against the obvious third: digits without the point, padded.
+        #[test]
+        fn parsers_agree(text in "[0-9]{0,14}\\.?[0-9]{0,10}|[0-9.x-]{0,8}", decimals in 0..=10_u8) {
+            let (narrow, wide) =
+                (parse_scaled(text.as_bytes(), decimals), parse_wide(text.as_bytes(), decimals));
+            match narrow {
+                Ok(units) => prop_assert_eq!(wide, Ok(i128::from(units)), "{}", text),
+                Err(DecimalError::TooLarge) => {}
+                // Which of several faults is named first may differ.
+                Err(_) => prop_assert!(wide.is_err(), "{}", text),
+            }
+            let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+            let part = part.trim_end_matches('0');
+            if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && part.len() <= usize::from(decimals)
+                && !part.contains('.') && text.bytes().any(|b| b.is_ascii_digit())
+            {
+                let digits = format!("{whole}{part:0<width$}", width = usize::from(decimals));
+                prop_assert_eq!(wide.ok(), format!("0{digits}").parse::<i128>().ok(), "{}", text);
+            }
+        }
     }
 }

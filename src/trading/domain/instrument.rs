@@ -83,7 +83,8 @@ impl Rules {
     pub fn ceil_price(&self, price: Price) -> Price {
         let tick = self.tick.units().max(1);
         let floor = price.units().div_euclid(tick) * tick;
-        Price::from_units(if floor == price.units() { floor } else { floor + tick })
+        let above = floor.saturating_add(tick);
+        Price::from_units(if floor == price.units() { floor } else { above })
     }
 
     /// The largest valid quantity not above `qty`.
@@ -126,9 +127,44 @@ impl Instrument {
 
     /// Digits behind the point of a notional unit.
     pub fn notional_decimals(&self) -> u8 {
-        self.price_decimals + self.qty_decimals
+        self.price_decimals.saturating_add(self.qty_decimals)
     }
 }
 
 /// The engine's table of instruments, indexed by [`InstrumentId`].
 pub type Instruments = Arc<[Instrument]>;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rules(step: i64) -> Rules {
+        Rules {
+            base: Name::default(),
+            quote: Name::default(),
+            tick: Price::from_units(step),
+            price_min: Price::ZERO,
+            price_max: Price::ZERO,
+            lot: Qty::from_units(step),
+            qty_min: Qty::ZERO,
+            qty_max: Qty::ZERO,
+            notional_min: Notional::ZERO,
+            trading: true,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_stays_on_the_grid(step in 0..1_000_000_i64, units in 0..=i64::MAX / 2) {
+            let (rules, price) = (rules(step), Price::from_units(units));
+            let (floor, ceil) = (rules.floor_price(price), rules.ceil_price(price));
+            let step = step.max(1);
+            prop_assert!(floor <= price && price <= ceil);
+            prop_assert!(price.units() - floor.units() < step && ceil.units() - price.units() < step);
+            prop_assert_eq!((floor.units() % step, ceil.units() % step), (0, 0));
+            prop_assert_eq!(rules.floor_qty(Qty::from_units(units)).units(), floor.units());
+        }
+    }
+}

@@ -123,6 +123,7 @@ pub enum ResetReason {
 
 /// What the feed reader tells the book builder.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box per update would allocate on the hot path")]
 pub enum MarketUpdate {
     /// A piece of a delta or snapshot.
     Depth(DepthChunk),

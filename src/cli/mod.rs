@@ -1,0 +1,302 @@
+//! The command line: one file per subcommand; each parses, calls, prints, and says the exit code.
+//!
+//! Without a subcommand the main job runs: `pindrop` is `pindrop run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::clock::Clock;
+use crate::config::tree::Tree;
+use crate::config::{Config, ConfigErrors, Mode, general_error, parse_duration, parse_listen};
+use crate::ops::logger::{LogSettings, Logger};
+use crate::runtime::signal::Signals;
+use crate::runtime::thread;
+
+// The main job.
+pub mod run;
+// The simulated venue alone.
+pub mod venue;
+// Is this configuration right, and what does it mean?
+pub mod check;
+// What happened?
+pub mod journal;
+
+/// How the process ends, as scripts and systemd see it (design, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Drained and verified.
+    Drained = 0,
+    /// The journal is corrupt.
+    JournalCorrupt = 65,
+    /// Not live in time, or another instance holds the state folder.
+    Unavailable = 69,
+    /// The restart budget is exhausted.
+    BudgetExhausted = 70,
+    /// The system refused: threads, descriptors, ports, files.
+    SystemRefused = 71,
+    /// The journal cannot be read or written.
+    JournalIo = 74,
+    /// The configuration is wrong.
+    Configuration = 78,
+}
+
+/// Prints a line on standard output, where answers go; logs go to standard error.
+///
+/// A reader that went away (`| head`) is not an error of ours.
+pub(crate) fn print_line(line: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n"));
+}
+
+/// Prints a line on standard error, before the logger exists.
+pub(crate) fn print_error(line: &str) {
+    use std::io::Write;
+    let mut out = std::io::stderr().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n"));
+}
+
+/// The trading engine that never hangs.
+#[derive(Debug, Parser)]
+#[command(name = "pindrop", version, about, long_about = LONG_ABOUT, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; the main job when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The main job's own arguments.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+const LONG_ABOUT: &str = "The trading engine that never hangs: supervised, pinned threads; bounded mailboxes; a \
+provable drain.\n\nWithout a subcommand the main job runs: the embedded venue, a market maker on it, and a status page. \
+It needs no network, no key and no second process. Ctrl+C or SIGTERM drains; a second one exits at once.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trade: the embedded venue without CONFIG, or as configured.
+    Run(RunArgs),
+    /// Serve the simulated venue alone, on loopback.
+    Venue(VenueArgs),
+    /// Validate a configuration and print what it means.
+    Check(CheckArgs),
+    /// Look into a journal.
+    Journal(JournalArgs),
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line per event, key=value.
+    #[default]
+    Text,
+    /// One JSON object per line, same keys.
+    Json,
+}
+
+/// Logging, for every subcommand that logs.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// How log lines look on standard error.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// The least level that is logged: error, warn, info, debug, trace.
+    #[arg(long, default_value = "info", value_parser = parse_level)]
+    pub log_level: log::LevelFilter,
+}
+
+/// The configuration, for every subcommand that reads one.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration file (TOML); the demo when absent.
+    pub config: Option<PathBuf>,
+    /// Whose money: demo, testnet or live. Wins over the file.
+    #[arg(long, value_parser = Mode::parse)]
+    pub mode: Option<Mode>,
+    /// Override one key, such as venue.binance.rest_url=http://127.0.0.1:18080. Wins over file and environment.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `pindrop run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Drain after this time, with its unit: 500ms, 30s, 5m, 1h.
+    #[arg(long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Where the status page listens, such as 127.0.0.1:9100, or off.
+    #[arg(long, value_name = "ADDR|off", value_parser = parse_ops)]
+    pub ops: Option<OpsListen>,
+    /// The state folder: lock, journal, reports. The demo's default is a fresh temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Where the final report (JSON) goes besides the state folder; - is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Break an actor on purpose, never in live: panic|fail|spin|block:ACTOR[:after=1000|after=2s|every=1000],
+    /// slow:ACTOR:us=500.
+    #[arg(long, value_name = "SPEC")]
+    pub fault: Vec<String>,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The word after `--ops`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpsListen(pub Option<SocketAddr>);
+
+fn parse_ops(text: &str) -> Result<OpsListen, String> {
+    if text == "off" { Ok(OpsListen(None)) } else { parse_listen(text).map(|a| OpsListen(Some(a))) }
+}
+
+fn parse_level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| format!("expected error, warn, info, debug or trace, found {text:?}"))
+}
+
+/// Arguments of `pindrop venue`.
+#[derive(Clone, Debug, Args)]
+pub struct VenueArgs {
+    /// Where it listens; port 0 takes a free one, which is logged.
+    #[arg(long, default_value = "127.0.0.1:18080", value_parser = parse_listen)]
+    pub listen: SocketAddr,
+    /// The API key of its account.
+    #[arg(long, default_value = "demo-key")]
+    pub key: String,
+    /// The HMAC secret of its account.
+    #[arg(long, default_value = "demo-secret")]
+    pub secret: String,
+    /// A PEM file with an Ed25519 public key, in place of the secret.
+    #[arg(long, value_name = "FILE")]
+    pub ed25519_public: Option<PathBuf>,
+    /// The seed of the synthetic market.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What is traded, separated by commas.
+    #[arg(long, default_value = "BTCUSDT,ETHUSDT", value_delimiter = ',')]
+    pub symbols: Vec<String>,
+    /// Book updates per second and symbol of the synthetic market; 0 stands still.
+    #[arg(long, default_value_t = 50)]
+    pub updates_per_s: u32,
+    /// Serve this recorded day in place of a synthetic market.
+    #[arg(long, value_name = "FILE")]
+    pub recording: Option<PathBuf>,
+    /// Play the recording this many times as fast.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub speed: u32,
+    /// End by itself after this time.
+    #[arg(long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Arguments of `pindrop check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `pindrop journal`.
+#[derive(Clone, Debug, Args)]
+pub struct JournalArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: JournalCommand,
+}
+
+/// What to do with a journal.
+#[derive(Clone, Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Check every record; exit 65 when one is corrupt.
+    Verify {
+        /// The journal folder, a segment, or a state folder.
+        path: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every record, one line each.
+    Dump {
+        /// The journal folder, a segment, or a state folder.
+        path: PathBuf,
+        /// Print JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what the command line says; the exit code.
+pub fn run(cli: Cli, signals: Signals) -> u8 {
+    match cli.command {
+        None => run::run(&cli.run, &signals),
+        Some(Command::Run(args)) => run::run(&args, &signals),
+        Some(Command::Venue(args)) => venue::run(&args, &signals),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Journal(args)) => journal::run(&args),
+    }
+}
+
+/// The system refused something before any work began.
+pub fn refused(what: &str, why: &dyn std::fmt::Display) -> std::process::ExitCode {
+    print_error(&format!("pindrop: {what}: {why}"));
+    std::process::ExitCode::from(ExitCode::SystemRefused as u8)
+}
+
+/// The configuration that the arguments describe.
+pub(crate) fn load_config(args: &ConfigArgs) -> Result<Config, ConfigErrors> {
+    let mut tree = Tree::default();
+    if let Some(path) = &args.config {
+        let name = path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).map_err(|e| general_error(format!("{name}: {e}")))?;
+        tree = Tree::parse(&name, &text).map_err(|e| ConfigErrors(vec![e]))?;
+    }
+    let mut errors = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        // Names and values that are not text cannot be ours.
+        if let (Some(name), Some(value)) = (name.to_str(), value.to_str()) {
+            errors.extend(tree.set_from_environment(name, value).err());
+        }
+    }
+    for assignment in &args.set {
+        errors.extend(tree.set(assignment).err());
+    }
+    if errors.is_empty() { Config::read(&tree, args.mode) } else { Err(ConfigErrors(errors)) }
+}
+
+/// Starts the logger on standard error and makes it the process's.
+pub(crate) fn start_logger(args: &LogArgs, clock: &Clock) -> Logger {
+    let settings = LogSettings {
+        level: args.log_level,
+        format: match args.log_format {
+            LogFormat::Text => crate::ops::logger::LogFormat::Text,
+            LogFormat::Json => crate::ops::logger::LogFormat::Json,
+        },
+        ..LogSettings::default()
+    };
+    let spawn = |body: Box<dyn FnOnce() + Send>| {
+        if let Err(e) = thread::spawn("logger", body) {
+            print_error(&format!("pindrop: no thread for the log: {e}"));
+        }
+    };
+    let logger = Logger::start(settings, clock.clone(), Box::new(std::io::stderr()), spawn);
+    if let Err(e) = logger.install() {
+        print_error(&format!("pindrop: {e}"));
+    }
+    logger
+}

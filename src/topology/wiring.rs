@@ -1,0 +1,849 @@
+//! Edges and children, one function per kind of actor, in the order in which bytes pass through them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, SPOT_DECIMALS, Sync, VenueConfig};
+use crate::net::HttpRequest;
+use crate::net::url::WsUrl;
+use crate::ops::server::{OpsServer, OpsSettings};
+use crate::ops::sources::{EngineState, EventLine, Stage, StatusSources, TradingGate, Watched};
+use crate::ops::watch::{Watch, WatchSettings};
+use crate::runtime::actor::{Actor, ActorId, Cx, Fault};
+use crate::runtime::child::ChildSpec;
+use crate::runtime::fault::FaultSpec;
+use crate::runtime::health::{ActorState, Cell, HealthTable};
+use crate::runtime::idle::IdleStrategy;
+use crate::runtime::mailbox::{EdgeSpec, Latest, Mailbox, OnRestart, Overflow};
+use crate::runtime::placement::Plan;
+use crate::runtime::system::SystemBuilder;
+use crate::runtime::view::View;
+use crate::sim::venue::Venue;
+use crate::trading::book::builder::{BookBuilder, BookBuilderPorts, BookBuilderSettings};
+use crate::trading::domain::instrument::Name;
+use crate::trading::domain::{
+    Entry, ExecutionReport, Instrument, InstrumentId, Instruments, MarketUpdate, OrderIntent,
+    SnapshotRequest, TopOfBook, Trade, VenueId, Written,
+};
+use crate::trading::feed::reader::{FeedPorts, FeedReader, FeedSettings};
+use crate::trading::feed::rest::{RestPorts, RestSettings, RestWorker};
+use crate::trading::journal::segment::{Recovery, recover};
+use crate::trading::journal::writer::{
+    JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy,
+};
+use crate::trading::limits;
+use crate::trading::order::emergency::cancel_everything;
+use crate::trading::order::sender::OrderSender;
+use crate::trading::order::settings::{Durability, OrderPorts, OrderSettings, StrategyPort};
+use crate::trading::order::vault::{Kept, Vault};
+use crate::trading::risk::limits::LimitsConfig;
+use crate::trading::risk::{Exposure, KillSwitch, Limits};
+use crate::trading::strategy;
+use crate::trading::strategy::runner::{StrategyPorts, StrategyRunner, StrategySettings};
+use crate::trading::telemetry::{BooksView, FeedView, JournalView, OrdersView, StrategyView};
+use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, BinanceRest, Flavor};
+
+use super::{Engine, EngineError, Parts, VenueAccess, World, drain_timeout};
+
+/// One venue's actors and what joins them.
+struct VenueWires {
+    config: VenueConfig,
+    access: VenueAccess,
+    mine: Vec<InstrumentId>,
+    feed: ActorId,
+    book: ActorId,
+    rest: ActorId,
+    orders: ActorId,
+    updates: Mailbox<MarketUpdate>,
+    requests: Mailbox<SnapshotRequest>,
+    snapshots: Mailbox<MarketUpdate>,
+    /// The touch, for the order sender.
+    order_tops: Latest<TopOfBook>,
+    intents: Mailbox<OrderIntent>,
+    records: Mailbox<Entry>,
+    written: Written,
+    vault: Vault,
+}
+
+/// One strategy's actor and what joins it.
+struct StrategyWires {
+    number: u8,
+    id: ActorId,
+    venue: usize,
+    tops: Latest<TopOfBook>,
+    trades: Mailbox<Trade>,
+    reports: Mailbox<ExecutionReport>,
+    view: View<StrategyView>,
+}
+
+pub(super) struct Wiring<'a> {
+    config: &'a Config,
+    parts: Parts,
+    builder: SystemBuilder,
+    instruments: Instruments,
+    kill_switch: KillSwitch,
+    carried: Recovery,
+    journal: ActorId,
+    market_records: Mailbox<Entry>,
+    journal_view: View<JournalView>,
+    venues: Vec<VenueWires>,
+    strategies: Vec<StrategyWires>,
+    feed_views: Vec<View<FeedView>>,
+    book_views: Vec<View<BooksView>>,
+    order_views: Vec<View<OrdersView>>,
+}
+
+type Built = Result<Box<dyn Actor>, Fault>;
+
+impl<'a> Wiring<'a> {
+    /// Names every actor and wires every edge.
+    pub(super) fn new(
+        config: &'a Config,
+        parts: Parts,
+        mut builder: SystemBuilder,
+    ) -> Result<Self, EngineError> {
+        let instruments = instruments(config)?;
+        let carried = recover_if_there(&parts.journal_dir)?;
+        let journal = builder.actor("journal", false);
+        let names = venue_actors(config, &mut builder);
+        let strategies: Vec<ActorId> = config
+            .strategies
+            .iter()
+            .map(|s| builder.actor(&format!("strategy-{}", s.name), true))
+            .collect();
+        let books = names.iter().map(|n| n.book).collect();
+        let market_records = builder.mailbox(EdgeSpec {
+            name: "market->journal".to_owned(),
+            from: books,
+            to: journal,
+            capacity: limits::JOURNAL_MAILBOX,
+            overflow: Overflow::DropNewest,
+            on_restart: OnRestart::Keep,
+        });
+        let mut wiring = Self {
+            config,
+            parts,
+            builder,
+            instruments,
+            kill_switch: KillSwitch::default(),
+            carried,
+            journal,
+            market_records,
+            journal_view: View::new(),
+            venues: Vec::new(),
+            strategies: Vec::new(),
+            feed_views: Vec::new(),
+            book_views: Vec::new(),
+            order_views: Vec::new(),
+        };
+        for (index, ids) in names.into_iter().enumerate() {
+            wiring.venue_edges(index, ids, &strategies);
+        }
+        for (number, id) in strategies.into_iter().enumerate() {
+            wiring.strategy_edges(number, id);
+        }
+        Ok(wiring)
+    }
+
+    /// Gives every actor its child spec.
+    pub(super) fn wire(&mut self) -> Result<(), EngineError> {
+        self.journal_child();
+        for index in 0..self.venues.len() {
+            self.orders_child(index)?;
+            self.book_child(index);
+            self.rest_child(index);
+            self.feed_child(index)?;
+        }
+        for index in 0..self.strategies.len() {
+            self.strategy_child(index)?;
+        }
+        self.embedded_venue_child();
+        Ok(())
+    }
+
+    fn edge(
+        &self,
+        name: String,
+        from: ActorId,
+        to: ActorId,
+        capacity: usize,
+        full: Overflow,
+        restart: OnRestart,
+    ) -> EdgeSpec {
+        // `mailbox` of the consumer's table sizes its main edge; the others keep their argued size.
+        EdgeSpec { name, from: vec![from], to, capacity, overflow: full, on_restart: restart }
+    }
+
+    fn venue_edges(&mut self, index: usize, ids: VenueActors, strategies: &[ActorId]) {
+        let config = self.config.venues[index].clone();
+        let name = config.name.clone();
+        let keys = self.instruments.len();
+        let traders: Vec<ActorId> = (0..strategies.len())
+            .filter(|s| self.config.strategies[*s].venue == name)
+            .map(|s| strategies[s])
+            .collect();
+        let sized = |actor: &str, default: usize| {
+            self.config.actors.get(actor).and_then(|a| a.mailbox).unwrap_or(default)
+        };
+        let book_mailbox = sized(&format!("book-{name}"), limits::FEED_MAILBOX);
+        let intent_mailbox = sized(&format!("orders-{name}"), limits::INTENT_MAILBOX);
+        let journal_mailbox = sized("journal", limits::JOURNAL_MAILBOX);
+        let VenueActors { feed, book, rest, orders } = ids;
+        let updates = self.edge(
+            format!("feed-{name}->book"),
+            feed,
+            book,
+            book_mailbox,
+            Overflow::Resync,
+            OnRestart::Discard,
+        );
+        let requests = self.edge(
+            format!("book-{name}->rest"),
+            book,
+            rest,
+            limits::REST_MAILBOX,
+            Overflow::Refuse,
+            OnRestart::Keep,
+        );
+        let snapshots = self.edge(
+            format!("rest-{name}->book"),
+            rest,
+            book,
+            limits::FEED_MAILBOX,
+            Overflow::Refuse,
+            OnRestart::Discard,
+        );
+        let order_tops = self.edge(
+            format!("book-{name}->orders"),
+            book,
+            orders,
+            keys,
+            Overflow::DropNewest,
+            OnRestart::Discard,
+        );
+        let mut intents = self.edge(
+            format!("strategies->orders-{name}"),
+            orders,
+            orders,
+            intent_mailbox,
+            Overflow::Refuse,
+            OnRestart::Refuse,
+        );
+        intents.from = traders;
+        let records = self.edge(
+            format!("orders-{name}->journal"),
+            orders,
+            self.journal,
+            journal_mailbox,
+            Overflow::Refuse,
+            OnRestart::Keep,
+        );
+        let mine = self
+            .instruments
+            .iter()
+            .filter(|i| usize::from(i.venue.0) == index)
+            .map(|i| i.id)
+            .collect();
+        let vault = Vault::new(keys);
+        self.carry(&vault);
+        self.venues.push(VenueWires {
+            access: self.parts.access[index].clone(),
+            config,
+            mine,
+            feed,
+            book,
+            rest,
+            orders,
+            updates: self.builder.mailbox(updates),
+            requests: self.builder.mailbox(requests),
+            snapshots: self.builder.mailbox(snapshots),
+            order_tops: self.builder.latest(order_tops),
+            intents: self.builder.mailbox(intents),
+            records: self.builder.mailbox(records),
+            written: Written::default(),
+            vault,
+        });
+    }
+
+    /// Positions that an earlier process left in the journal go on.
+    fn carry(&self, vault: &Vault) {
+        for instrument in self.instruments.iter() {
+            let Some(carried) = self.carried.position_of(instrument) else { continue };
+            let exposure = Exposure {
+                qty: carried.qty,
+                cost: carried.cost,
+                realized: carried.realized_pnl,
+                fees: carried.fees,
+                other_fees: 0,
+            };
+            vault.keep(
+                instrument.id,
+                &Kept { exposure, last_trade_id: Some(carried.last_trade_id) },
+            );
+        }
+    }
+
+    fn strategy_edges(&mut self, number: usize, id: ActorId) {
+        let strategy = &self.config.strategies[number];
+        let name = &strategy.name;
+        // Validated: the configuration names a venue that is there.
+        let venue = self.config.venues.iter().position(|v| v.name == strategy.venue).unwrap_or(0);
+        let (book, orders) = (self.venues[venue].book, self.venues[venue].orders);
+        let keys = self.instruments.len();
+        let tops = self.edge(
+            format!("book->strategy-{name}"),
+            book,
+            id,
+            keys,
+            Overflow::DropNewest,
+            OnRestart::Discard,
+        );
+        let trades = self.edge(
+            format!("trades->strategy-{name}"),
+            book,
+            id,
+            limits::TRADE_MAILBOX,
+            Overflow::DropNewest,
+            OnRestart::Discard,
+        );
+        let reports = self.edge(
+            format!("orders->strategy-{name}"),
+            orders,
+            id,
+            limits::REPORT_MAILBOX,
+            Overflow::Refuse,
+            OnRestart::Keep,
+        );
+        self.strategies.push(StrategyWires {
+            number: u8::try_from(number).unwrap_or(u8::MAX),
+            id,
+            venue,
+            tops: self.builder.latest(tops),
+            trades: self.builder.mailbox(trades),
+            reports: self.builder.mailbox(reports),
+            view: View::new(),
+        });
+    }
+
+    /// The child spec of an actor: defaults, what the phase allows, and what the configuration says of it.
+    fn child(
+        &mut self,
+        id: ActorId,
+        phase: u8,
+        depends_on: Vec<ActorId>,
+        start: impl Fn(&mut Cx) -> Built + Send + std::marker::Sync + 'static,
+    ) -> ChildSpec {
+        let health = self.builder.health();
+        let tuned = self.config.actors.get(health[id.index()].name()).cloned().unwrap_or_default();
+        let mut spec = ChildSpec::new(start);
+        spec.phase = phase;
+        spec.depends_on = depends_on;
+        spec.drain_timeout = tuned.drain_timeout.unwrap_or(drain_timeout(phase));
+        tune(&mut spec, &tuned);
+        spec
+    }
+
+    fn journal_child(&mut self) {
+        let orders: Vec<(Mailbox<Entry>, Written)> =
+            self.venues.iter().map(|v| (v.records.clone(), v.written.clone())).collect();
+        let (market, view) = (self.market_records.clone(), self.journal_view.clone());
+        let (instruments, clock) = (Arc::clone(&self.instruments), self.parts.world.clock.clone());
+        let settings = JournalSettings {
+            dir: self.parts.journal_dir.clone(),
+            segment_bytes_max: self.config.journal.segment_bytes_max,
+            sync: match self.config.journal.sync {
+                Sync::Never => SyncPolicy::None,
+                Sync::Interval(span) => SyncPolicy::Interval(span),
+                Sync::EachBatch => SyncPolicy::EachBatch,
+            },
+            boot: self.parts.boot,
+        };
+        let mut spec = self.child(self.journal, 4, Vec::new(), move |_| {
+            let orders = orders
+                .iter()
+                .map(|(mailbox, written)| OrderRecords {
+                    inbox: mailbox.inbox(),
+                    written: written.clone(),
+                })
+                .collect();
+            let ports = JournalPorts {
+                orders,
+                market: market.clone(),
+                instruments: Arc::clone(&instruments),
+                view: view.clone(),
+                clock: clock.clone(),
+            };
+            Ok(Box::new(JournalWriter::new(settings.clone(), ports)))
+        });
+        spec.essential = true;
+        spec.must_drain = true;
+        self.builder.child(self.journal, spec);
+    }
+
+    fn feed_child(&mut self, index: usize) -> Result<(), EngineError> {
+        let v = &self.venues[index];
+        let url = parse_url(&v.access.stream_url, &v.config.name, "stream_url")?;
+        let mut settings = FeedSettings::new(url, Arc::clone(&self.instruments), v.mine.clone());
+        settings.silent_after = v.config.stale_after;
+        settings.seed = self.config.demo.seed;
+        let (updates, instruments, dial) =
+            (v.updates.clone(), Arc::clone(&self.instruments), self.parts.world.dialer.clone());
+        let venue = venue_id(index);
+        let (id, book) = (v.feed, v.book);
+        let view = View::new();
+        self.feed_views.push(view.clone());
+        let mut spec = self.child(id, 2, vec![book], move |_| {
+            let ports = FeedPorts { book: updates.outbox(), view: view.clone() };
+            let dialect = BinanceMarket::of_venue(Flavor::Spot, &instruments, venue);
+            let dialer = dial().map_err(|e| Fault::fatal(e.to_string()))?;
+            Ok(Box::new(FeedReader::new(settings.clone(), ports, Box::new(dialect), dialer)))
+        });
+        spec.essential = true;
+        self.builder.child(id, spec);
+        Ok(())
+    }
+
+    fn rest_child(&mut self, index: usize) {
+        let v = &self.venues[index];
+        let mut settings = RestSettings::new(
+            v.access.rest_url.clone(),
+            Arc::clone(&self.instruments),
+            v.mine.clone(),
+        );
+        settings.seed = self.config.demo.seed;
+        let (requests, snapshots) = (v.requests.clone(), v.snapshots.clone());
+        let (instruments, http) = (Arc::clone(&self.instruments), self.parts.world.http.clone());
+        let venue = venue_id(index);
+        let (id, book) = (v.rest, v.book);
+        let spec = self.child(id, 2, vec![book], move |_| {
+            let ports = RestPorts { requests: requests.inbox(), book: snapshots.outbox() };
+            let dialect = BinanceMarket::of_venue(Flavor::Spot, &instruments, venue);
+            let client = http().map_err(|e| Fault::fatal(e.to_string()))?;
+            Ok(Box::new(RestWorker::new(settings.clone(), ports, Box::new(dialect), client)))
+        });
+        self.builder.child(id, spec);
+    }
+
+    fn book_child(&mut self, index: usize) {
+        let v = &self.venues[index];
+        let mut settings = BookBuilderSettings::new(Arc::clone(&self.instruments), v.mine.clone());
+        settings.stale_after = v.config.stale_after;
+        let (updates, snapshots, requests) =
+            (v.updates.clone(), v.snapshots.clone(), v.requests.clone());
+        let readers: Vec<&StrategyWires> =
+            self.strategies.iter().filter(|s| s.venue == index).collect();
+        let mut tops: Vec<Latest<TopOfBook>> = readers.iter().map(|s| s.tops.clone()).collect();
+        tops.push(v.order_tops.clone());
+        let trades: Vec<Mailbox<Trade>> = readers.iter().map(|s| s.trades.clone()).collect();
+        let depends_on = readers.iter().map(|s| s.id).chain([v.orders]).collect();
+        let (market_records, id) = (self.market_records.clone(), v.book);
+        let view = View::new();
+        self.book_views.push(view.clone());
+        let mut spec = self.child(id, 3, depends_on, move |_| {
+            let ports = BookBuilderPorts {
+                feed: updates.inbox(),
+                snapshots: snapshots.inbox(),
+                requests: requests.outbox(),
+                tops: tops.iter().map(Latest::outbox).collect(),
+                trades: trades.iter().map(Mailbox::outbox).collect(),
+                journal: Some(market_records.outbox()),
+                view: view.clone(),
+            };
+            Ok(Box::new(BookBuilder::new(settings.clone(), ports)))
+        });
+        spec.essential = true;
+        self.builder.child(id, spec);
+    }
+
+    fn orders_child(&mut self, index: usize) -> Result<(), EngineError> {
+        let settings = self.order_settings(index)?;
+        let v = &self.venues[index];
+        let health = self.builder.health();
+        let cell = |id: ActorId| Arc::clone(&health[id.index()]);
+        let strategies: Vec<(Mailbox<ExecutionReport>, Arc<Cell>)> =
+            self.strategies.iter().map(|s| (s.reports.clone(), cell(s.id))).collect();
+        let (intents, tops, records) = (v.intents.clone(), v.order_tops.clone(), v.records.clone());
+        let (written, vault, kill_switch) =
+            (v.written.clone(), v.vault.clone(), self.kill_switch.clone());
+        let (journal, journal_cell) = (self.journal, cell(self.journal));
+        let (credentials, recv_window) = (Arc::clone(&v.access.credentials), v.config.recv_window);
+        let (instruments, dial) = (Arc::clone(&self.instruments), self.parts.world.dialer.clone());
+        let (venue, id) = (venue_id(index), v.orders);
+        let view = View::new();
+        self.order_views.push(view.clone());
+        let mut spec = self.child(id, 1, vec![journal], move |_| {
+            let ports = OrderPorts {
+                intents: intents.inbox(),
+                tops: tops.inbox(),
+                strategies: strategies
+                    .iter()
+                    .map(|(reports, cell)| StrategyPort {
+                        reports: reports.outbox(),
+                        cell: Some(Arc::clone(cell)),
+                    })
+                    .collect(),
+                journal: records.outbox(),
+                journal_cell: Some(Arc::clone(&journal_cell)),
+                written: written.clone(),
+                kill_switch: kill_switch.clone(),
+                view: view.clone(),
+                vault: vault.clone(),
+            };
+            let dialect = BinanceOrders::of_venue(&credentials, &instruments, venue, recv_window)
+                .map_err(|e| Fault::Config(e.to_string().into()))?;
+            let dialer = dial().map_err(|e| Fault::fatal(e.to_string()))?;
+            Ok(Box::new(OrderSender::new(settings.clone(), ports, Box::new(dialect), dialer)?))
+        });
+        spec.essential = true;
+        spec.must_drain = true;
+        self.builder.child(id, spec);
+        Ok(())
+    }
+
+    fn order_settings(&self, index: usize) -> Result<OrderSettings, EngineError> {
+        let v = &self.venues[index];
+        let limits = v
+            .mine
+            .iter()
+            .map(|id| Ok((*id, self.limits(*id)?)))
+            .collect::<Result<_, EngineError>>()?;
+        Ok(OrderSettings {
+            engine: self.config.engine.clone(),
+            boot: self.parts.boot,
+            url: parse_url(&v.access.ws_api_url, &v.config.name, "ws_api_url")?,
+            instruments: Arc::clone(&self.instruments),
+            limits,
+            durability: if self.config.journal.orders_wait {
+                Durability::Written
+            } else {
+                Durability::HandedOver
+            },
+            on_exit: match self.config.on_exit {
+                OnExit::Cancel => crate::trading::order::settings::OnExit::Cancel,
+                OnExit::Keep => crate::trading::order::settings::OnExit::Keep,
+            },
+            ack_timeout: OrderSettings::ACK_TIMEOUT,
+            measure: Some(self.parts.world.clock.clone()),
+            seed: self.config.demo.seed,
+        })
+    }
+
+    /// The limits of an instrument: its own, then the account's, then, outside live, conservative ones.
+    fn limits(&self, id: InstrumentId) -> Result<Limits, EngineError> {
+        let instrument = &self.instruments[id.index()];
+        let limits = limits_of(self.config, instrument.symbol.as_str());
+        limits
+            .resolve(instrument)
+            .map_err(|e| EngineError::Setting(format!("{}: {e}", instrument.symbol)))
+    }
+
+    fn strategy_child(&mut self, index: usize) -> Result<(), EngineError> {
+        let s = &self.strategies[index];
+        let config = self.config.strategies[index].clone();
+        let venue = &self.venues[s.venue];
+        let found = venue
+            .mine
+            .iter()
+            .find(|id| self.instruments[id.index()].symbol.as_str() == config.symbol);
+        let mine = *found.ok_or_else(|| {
+            EngineError::Setting(format!("strategy.{}: no such symbol", config.name))
+        })?;
+        let settings = StrategySettings {
+            number: s.number,
+            instruments: Arc::clone(&self.instruments),
+            timer: config.timer,
+        };
+        let (tops, trades, reports, intents) =
+            (s.tops.clone(), s.trades.clone(), s.reports.clone(), venue.intents.clone());
+        let (vault, view, id, orders) = (venue.vault.clone(), s.view.clone(), s.id, venue.orders);
+        let orders_cell = Arc::clone(&self.builder.health()[orders.index()]);
+        let mut spec = self.child(id, 0, vec![orders], move |_| {
+            let vault = vault.clone();
+            let ports = StrategyPorts {
+                tops: tops.inbox(),
+                trades: trades.inbox(),
+                reports: reports.inbox(),
+                intents: intents.outbox(),
+                positions: Box::new(move |instrument| vault.kept(instrument).exposure.qty),
+                orders_cell: Some(Arc::clone(&orders_cell)),
+                view: view.clone(),
+            };
+            let strategy = strategy::build(
+                &config.kind,
+                config.parameters.clone(),
+                &settings.instruments[mine.index()],
+            )
+            .map_err(|e| Fault::Config(e.to_string().into()))?;
+            Ok(Box::new(StrategyRunner::new(settings.clone(), ports, strategy)))
+        });
+        spec.essential = true;
+        self.builder.child(id, spec);
+        Ok(())
+    }
+
+    fn embedded_venue_child(&mut self) {
+        let (Some(settings), Some(accept)) =
+            (self.parts.embedded.clone(), self.parts.world.venue.clone())
+        else {
+            return;
+        };
+        let id = self.builder.actor("venue", false);
+        let spec = self.child(id, LAST_PHASE, Vec::new(), move |_| {
+            let acceptor = accept().map_err(|e| Fault::fatal(e.to_string()))?;
+            let venue = Venue::new(&settings, acceptor).map_err(|e| Fault::Config(e.into()))?;
+            Ok(Box::new(venue))
+        });
+        self.builder.child(id, spec);
+    }
+
+    /// Adds those that only look, and closes the wiring.
+    pub(super) fn finish(mut self, faults: &[FaultSpec]) -> Result<Engine, EngineError> {
+        self.hooks();
+        let watch = self.builder.actor("watch", false);
+        let ops = self.parts.world.ops.is_some().then(|| self.builder.actor("ops", false));
+        let sources = Arc::new(self.sources());
+        let settings = WatchSettings { live_within: self.config.supervisor.live_within };
+        let (seen, stop) = (Arc::clone(&sources), self.builder.stop_handle());
+        let spec = self.child(watch, LAST_PHASE, Vec::new(), move |_| {
+            Ok(Box::new(Watch::new(settings, Arc::clone(&seen), stop.clone())))
+        });
+        self.builder.child(watch, spec);
+        if let Some(id) = ops {
+            self.ops_child(id, &sources);
+        }
+        if let Some(wrap) = &self.parts.wrap {
+            self.builder.wrap_all(wrap);
+        }
+        for fault in faults {
+            self.builder.inject(fault).map_err(EngineError::Fault)?;
+        }
+        let system = self.builder.build().map_err(EngineError::Spec)?;
+        sources.set_idle(idle_labels(system.plan(), sources.health.len()));
+        Ok(Engine { system, sources, kill_switch: self.kill_switch, instruments: self.instruments })
+    }
+
+    fn ops_child(&mut self, id: ActorId, sources: &Arc<StatusSources>) {
+        let Some(accept) = self.parts.world.ops.clone() else { return };
+        let hosts = self.config.ops.listen.map(|a| a.ip().to_string()).into_iter().collect();
+        let settings = OpsSettings { hosts, status_file: self.parts.status_file.clone() };
+        let sources = Arc::clone(sources);
+        let spec = self.child(id, LAST_PHASE, Vec::new(), move |_| {
+            let acceptor = accept().map_err(|e| Fault::fatal(e.to_string()))?;
+            Ok(Box::new(OpsServer::new(settings.clone(), Arc::clone(&sources), acceptor)))
+        });
+        self.builder.child(id, spec);
+    }
+
+    /// What the supervisor does to trading: fences it while an actor stalls, cancels everything when one is wedged.
+    fn hooks(&mut self) {
+        let switch = self.kill_switch.clone();
+        self.builder.on_fence(move |on, _| if on { switch.fence() } else { switch.unfence() });
+        let mut venues = Vec::new();
+        for v in &self.venues {
+            match BinanceRest::new(&v.access.credentials, &self.instruments, v.config.recv_window) {
+                Ok(rest) => {
+                    venues.push((rest, v.access.rest_url.clone(), v.config.symbols.clone()))
+                }
+                // The order sender says the same, as a configuration error, before it sends anything.
+                Err(e) => {
+                    log::error!(target: "engine", "event=emergency.unavailable venue={} why=\"{e}\"", v.config.name)
+                }
+            }
+        }
+        let world = self.parts.world.clone();
+        self.builder.on_emergency(move |limit| cancel_on_fresh_connections(&world, &venues, limit));
+    }
+
+    fn sources(&self) -> StatusSources {
+        let health = self.builder.health();
+        let name = |id: ActorId| health[id.index()].name().to_owned();
+        let mut sources = StatusSources::new(
+            self.config.mode.label(),
+            self.parts.started,
+            Arc::clone(&health),
+            Arc::clone(&self.instruments),
+        );
+        sources.edges = self.builder.edges();
+        for (index, v) in self.venues.iter().enumerate() {
+            sources.feeds.push(Watched::new(name(v.feed), self.feed_views[index].clone()));
+            sources.books.push(Watched::new(name(v.book), self.book_views[index].clone()));
+            sources.orders.push(Watched::new(name(v.orders), self.order_views[index].clone()));
+        }
+        for s in &self.strategies {
+            sources.strategies.push(Watched::new(name(s.id), s.view.clone()));
+        }
+        sources.journal = Some(Watched::new("journal", self.journal_view.clone()));
+        let (switch, cells) = (self.kill_switch.clone(), health);
+        sources.engine = Box::new(move || engine_state(&cells, &switch));
+        let events = self.builder.events();
+        sources.events =
+            Box::new(move || events.recent().into_iter().map(EventLine::from).collect());
+        sources
+    }
+}
+
+/// The drain phase of those that only look, and of the embedded venue.
+const LAST_PHASE: u8 = 5;
+
+/// Where the engine stands, out of its actors' cells and the kill switch.
+fn engine_state(health: &HealthTable, switch: &KillSwitch) -> EngineState {
+    let states: Vec<ActorState> = health.iter().map(|c| c.state()).collect();
+    let stage = if states.iter().all(|s| *s == ActorState::Exited) {
+        Stage::Stopped
+    } else if states.iter().any(|s| matches!(s, ActorState::Draining | ActorState::Exited)) {
+        Stage::Draining
+    } else if health
+        .iter()
+        .any(|c| c.generation() == 0 || (c.generation() == 1 && c.state() == ActorState::Starting))
+    {
+        Stage::Starting
+    } else {
+        Stage::Running
+    };
+    let trading = switch.state();
+    let mut reasons: Vec<String> = switch.reason().into_iter().collect();
+    if trading.fences > 0 {
+        reasons.push("an actor makes no progress: trading is fenced".to_owned());
+    }
+    let gate = if trading.enabled() { TradingGate::Open } else { TradingGate::Halted };
+    EngineState { stage, trading: gate, reasons }
+}
+
+fn idle_labels(plan: &Plan, actors: usize) -> Vec<String> {
+    let mut labels = vec![String::new(); actors];
+    for host in &plan.hosts {
+        for seat in &host.seats {
+            if let Some(label) = labels.get_mut(seat.index()) {
+                host.idle.label().clone_into(label);
+            }
+        }
+    }
+    labels
+}
+
+/// Cancels everything without the order senders, which may be what hangs: over REST, on connections of its own.
+fn cancel_on_fresh_connections(
+    world: &World,
+    venues: &[(BinanceRest, String, Vec<String>)],
+    limit: Duration,
+) {
+    let begun = world.clock.now();
+    for (rest, base_url, symbols) in venues {
+        let mut client = match (world.http)() {
+            Ok(client) => client,
+            Err(e) => {
+                log::error!(target: "engine", "event=emergency.failed url={base_url} why=\"{e}\"");
+                continue;
+            }
+        };
+        let mut request = |number: usize| {
+            let call = rest.cancel_all(symbols.get(number)?, world.clock.utc());
+            let base_url = base_url.clone();
+            let (method, target, headers) = (call.method, call.target, call.headers);
+            Some(HttpRequest { method, base_url, target, headers, body: Vec::new() })
+        };
+        let left = limit.saturating_sub(world.clock.now().since(begun));
+        // The system's client blocks in the call itself; there is nothing to wait for in between.
+        let done = cancel_everything(
+            client.as_mut(),
+            &world.clock,
+            left,
+            &mut request,
+            &nothing_open,
+            &mut std::thread::yield_now,
+        );
+        log::warn!(
+            target: "engine",
+            "event=emergency.cancelled url={base_url} confirmed={} unconfirmed={} last_error={:?}",
+            done.confirmed, done.unconfirmed, done.last_error
+        );
+    }
+}
+
+/// Binance answers a cancel of nothing with -2011.
+fn nothing_open(status: u16, body: &[u8]) -> bool {
+    status == 400
+        && serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|v| v["code"] == -2011)
+}
+
+/// The actors of one venue.
+struct VenueActors {
+    feed: ActorId,
+    book: ActorId,
+    rest: ActorId,
+    orders: ActorId,
+}
+
+fn venue_actors(config: &Config, builder: &mut SystemBuilder) -> Vec<VenueActors> {
+    config
+        .venues
+        .iter()
+        .map(|v| VenueActors {
+            feed: builder.actor(&format!("feed-{}", v.name), true),
+            book: builder.actor(&format!("book-{}", v.name), true),
+            rest: builder.actor(&format!("rest-{}", v.name), false),
+            orders: builder.actor(&format!("orders-{}", v.name), true),
+        })
+        .collect()
+}
+
+/// What the journal of an earlier process knew; nothing where there is none yet.
+fn recover_if_there(dir: &Path) -> Result<Recovery, EngineError> {
+    if !dir.exists() {
+        return Ok(Recovery::default());
+    }
+    recover(dir).map_err(|e| EngineError::Journal(e.to_string()))
+}
+
+fn venue_id(index: usize) -> VenueId {
+    VenueId(u8::try_from(index).unwrap_or(u8::MAX))
+}
+
+fn instruments(config: &Config) -> Result<Instruments, EngineError> {
+    let name = |text: &str| {
+        Name::from(text).map_err(|_| {
+            EngineError::Setting(format!("{text}: longer than {} bytes", Name::new().capacity()))
+        })
+    };
+    let mut table = Vec::new();
+    for (index, venue) in config.venues.iter().enumerate() {
+        for symbol in &venue.symbols {
+            let id = InstrumentId(u16::try_from(table.len()).unwrap_or(u16::MAX));
+            table.push(Instrument::new(
+                id,
+                venue_id(index),
+                name(&venue.name)?,
+                name(symbol)?,
+                SPOT_DECIMALS,
+            ));
+        }
+    }
+    Ok(table.into())
+}
+
+/// The limits in force for a symbol, as text.
+pub(crate) fn limits_of(config: &Config, symbol: &str) -> LimitsConfig {
+    let own = config.risk.symbols.get(symbol).cloned().unwrap_or_default();
+    let said = own.or(&config.risk.account);
+    if config.mode == Mode::Live { said } else { said.or(&LimitsConfig::conservative()) }
+}
+
+fn parse_url(text: &str, venue: &str, key: &str) -> Result<WsUrl, EngineError> {
+    WsUrl::parse(text).map_err(|e| EngineError::Setting(format!("venue.{venue}.{key}: {e}")))
+}
+
+fn tune(spec: &mut ChildSpec, tuned: &ActorConfig) {
+    spec.thread.core = tuned.core;
+    if let Some(idle) = tuned.idle {
+        spec.thread.idle = match idle {
+            Idle::Spin => IdleStrategy::Spin,
+            Idle::Backoff => IdleStrategy::BACKOFF,
+            Idle::Park => IdleStrategy::PARK,
+        };
+    }
+    if let Some(limit) = tuned.stall_timeout {
+        spec.stall_fail = limit;
+        spec.stall_warn = spec.stall_warn.min(limit / 2);
+    }
+}

@@ -1,0 +1,105 @@
+//! `--fault` on the built binary: every actor may panic, spin or block, and the promises hold.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use rustix::process::Signal;
+
+use super::process::Process;
+
+fn demo(fault: &str) -> (Process, SocketAddr) {
+    let mut engine = Process::start(&["run", "--set", "demo.updates_per_s=200", "--fault", fault]);
+    let addr = engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
+    (engine, addr)
+}
+
+fn actor<'a>(status: &'a Value, id: &str) -> &'a Value {
+    let actors = status["actors"].as_array().expect("actors");
+    actors.iter().find(|a| a["id"] == id).unwrap_or(&Value::Null)
+}
+
+/// The actor panics once, in the middle of trading; it is restarted, trading goes on, engine and venue agree.
+#[track_caller]
+fn restarted(id: &str) {
+    let (mut engine, addr) = demo(&format!("panic:{id}:after=1500ms"));
+    engine.wait_line("event=actor.exit");
+    engine.wait_line("event=actor.ready");
+    let status = engine.wait_json(addr, "/status", "live again", |s| {
+        s["state"] == "live" && actor(s, id)["generation"] == 2
+    });
+    let panicked = actor(&status, id);
+    assert_eq!(panicked["restarts"], 1, "{panicked}");
+    assert!(panicked["last_exit"].as_str().is_some_and(|e| e.contains("panic")), "{panicked}");
+    let sent = status["orders"]["sent"].as_u64();
+    engine.wait_json(addr, "/status", "trades on", |s| s["orders"]["sent"].as_u64() > sent);
+    engine.signal(Signal::TERM);
+    assert_eq!(engine.wait_exit().0, 0, "{}", engine.log());
+}
+
+#[test]
+fn feed_panics() {
+    restarted("feed-binance");
+}
+
+#[test]
+fn book_panics() {
+    restarted("book-binance");
+}
+
+#[test]
+fn strategy_panics() {
+    restarted("strategy-quotes");
+}
+
+#[test]
+fn order_sender_panics() {
+    restarted("orders-binance");
+}
+
+#[test]
+fn rest_worker_panics() {
+    restarted("rest-binance");
+}
+
+#[test]
+fn journal_panics() {
+    restarted("journal");
+}
+
+#[test]
+fn panicking_at_every_start_exhausts_the_budget() {
+    let mut engine =
+        Process::start(&["run", "--ops", "off", "--fault", "panic:strategy-quotes:every=1"]);
+    let (code, _) = engine.wait_exit();
+    assert_eq!(code, 70, "{}", engine.log());
+    let restarts = engine.log().matches("event=restart.scheduled").count();
+    assert_eq!(restarts, 5, "{}", engine.log());
+}
+
+#[track_caller]
+fn wedged(fault: &str, id: &str, how: &str) {
+    let mut engine = Process::start(&["run", "--ops", "off", "--fault", fault]);
+    let line = engine.wait_line("event=stall.warn");
+    assert!(line.contains(&format!("actor={id}")), "{line}");
+    assert!(line.contains(how), "{line}");
+    engine.wait_line("event=wedge.fence");
+    let (code, took) = engine.wait_exit();
+    println!("{fault}: exit after {took:?} from the fence");
+    assert_eq!(code, 75, "{}", engine.log());
+}
+
+#[test]
+fn a_spinning_strategy_is_named_and_ends_the_process() {
+    wedged("spin:strategy-quotes:after=1500ms", "strategy-quotes", "loop");
+}
+
+#[test]
+fn a_blocked_book_is_named_and_ends_the_process() {
+    wedged("block:book-binance:after=1500ms", "book-binance", "blocked");
+}
+
+#[test]
+fn a_blocked_order_sender_is_named_and_ends_the_process() {
+    wedged("block:orders-binance:after=1500ms", "orders-binance", "blocked");
+}
