@@ -6,7 +6,7 @@ use crate::net::server::{ConnId, ServerRequest};
 use super::exchange::Exchange;
 use super::faults::{FaultKind, Faults, Target};
 use super::json::{Json, parse_decimal};
-use super::listing::Liquidity;
+use super::listing::{Liquidity, PRICE_MAX};
 use super::outbound::Outgoing;
 use super::venue::Venue;
 use super::wire;
@@ -185,8 +185,11 @@ impl Venue {
             Some(serde_json::Value::Number(number)) => parse_decimal(&number.to_string()),
             _ => None,
         };
-        let Some((at, mid)) = at.zip(mid.filter(|mid| *mid > 0)) else {
-            return (400, error_text("expected a known symbol and a mid above 0"));
+        let Some((at, mid)) = at.zip(mid.filter(|mid| (1..=PRICE_MAX).contains(mid))) else {
+            return (
+                400,
+                error_text("expected a known symbol and a mid above 0 and up to 1000000"),
+            );
         };
         let Some(market) = self.markets.get_mut(at) else {
             return (400, error_text("a recording cannot be moved"));

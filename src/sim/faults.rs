@@ -13,6 +13,9 @@ use super::json::Json;
 /// Faults that are over and still shown.
 const OVER_MAX: usize = 100;
 
+/// Longest latency and longest jitter, in milliseconds.
+const LATENCY_MS_MAX: u64 = 600_000;
+
 /// Faults at once.
 const ACTIVE_MAX: usize = 64;
 
@@ -135,6 +138,10 @@ impl Faults {
         let probability = request.probability.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&probability) {
             return Err("probability: expected a number from 0 to 1".to_owned());
+        }
+        let times = [request.latency_ms, request.jitter_ms];
+        if times.into_iter().flatten().any(|ms| ms > LATENCY_MS_MAX) {
+            return Err(format!("latency_ms, jitter_ms: at most {LATENCY_MS_MAX}"));
         }
         if self.active.len() >= ACTIVE_MAX {
             return Err(format!("more than {ACTIVE_MAX} faults at once"));

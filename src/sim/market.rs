@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{MonoNs, UtcNs};
 
 use super::exchange::Exchange;
-use super::listing::Liquidity;
+use super::listing::{Liquidity, PRICE_MAX};
 use super::order::Side;
 
 /// Levels per side at the start, and after a jump.
@@ -261,7 +261,7 @@ impl Synthetic {
         let tick = exchange.listings[self.symbol].rules.tick;
         let ticks = wish / tick as f64;
         let ticks = if side == Side::Buy { ticks.floor() } else { ticks.ceil() };
-        (ticks as i64).max(1) * tick
+        (ticks as i64).clamp(1, PRICE_MAX / tick) * tick
     }
 
     /// A quantity worth some hundred to some ten thousand units of quote, on the lot grid.

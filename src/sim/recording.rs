@@ -5,7 +5,7 @@
 //! recorded book shows at that moment, which stay as they are. Our resting orders are not in the book; one at price
 //! `p` fills wholly when a recorded trade prints strictly beyond `p`, and at `p` itself only by what prints there
 //! after the queue ahead of it, which is what the level showed when we joined it, has traded. Cancels ahead of us
-//! are not believed. Orders of accounts do not trade with each other.
+//! are not believed, and a book that moves across `p` without a trade fills nothing. Orders of accounts do not trade with each other.
 //!
 //! Invariant: before the recording's snapshot is reached the book is that snapshot, so that a client that buffers
 //! the frames and asks for the book can align at any moment.

@@ -21,6 +21,9 @@ const RECV_WINDOW_DEFAULT_US: i64 = 5_000_000;
 /// Largest `recvWindow`, in microseconds.
 const RECV_WINDOW_MAX_US: i64 = 60_000_000;
 
+/// Parameters of one request; no call takes half as many.
+const PARAMS_MAX: usize = 64;
+
 /// Timestamps from here on are microseconds, not milliseconds.
 const TIMESTAMP_US_FROM: i64 = 100_000_000_000_000;
 
@@ -62,6 +65,9 @@ impl Params {
     }
 
     fn add(&mut self, name: &str, value: String) -> Answer<()> {
+        if self.0.len() >= PARAMS_MAX {
+            return Err(Refusal::new(-1101, "Too many parameters sent for this endpoint."));
+        }
         if self.0.iter().any(|(known, _)| known == name) {
             return Err(Refusal::new(-1101, "Duplicate values for a parameter detected."));
         }

@@ -109,7 +109,7 @@ impl Venue {
         }
         // A query of the whole history is large, and so is a 5,000-level book.
         let config =
-            ServerConfig { write_buffer_bytes_max: 64 * 1024 * 1024, ..ServerConfig::default() };
+            ServerConfig { write_buffer_bytes_max: 32 * 1024 * 1024, ..ServerConfig::default() };
         let symbols = settings.symbols.iter().map(|s| s.symbol.as_str());
         Ok(Self {
             server: Server::new(acceptor, config),
@@ -257,6 +257,10 @@ impl Actor for Venue {
         let flushes = (0..PERIODS.len()).filter(|speed| self.flush_pending(*speed));
         let flushes = flushes.map(|speed| self.next_flush[speed]);
         let all = market.chain(frame).chain(delayed).chain(flushes).chain(self.faults.next_end());
+        if self.server.connections() > 0 {
+            // Pings and deadlines of connections.
+            waits.until(self.now.after(Duration::from_secs(1)));
+        }
         if let Some(first) = all.filter(|due| *due != MonoNs::NEVER).min() {
             waits.until(first);
         }
