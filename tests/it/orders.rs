@@ -360,6 +360,21 @@ fn limits() -> Limits {
     }
 }
 
+fn settings() -> OrderSettings {
+    OrderSettings {
+        engine: "pin".to_owned(),
+        boot: UtcNs::from_millis(1_700_000_000_000),
+        url: WsUrl::parse(&format!("ws://venue:{PORT}/ws-api/v3")).expect("good url"),
+        instruments: Arc::from(vec![instrument()]),
+        limits: vec![(InstrumentId(0), limits())],
+        durability: Durability::Written,
+        on_exit: OnExit::Cancel,
+        ack_timeout: OrderSettings::ACK_TIMEOUT,
+        measure: None,
+        seed: 1,
+    }
+}
+
 impl World {
     fn new() -> Self {
         Self::with(|_| {})
@@ -368,18 +383,7 @@ impl World {
     fn with(change: impl FnOnce(&mut OrderSettings)) -> Self {
         let net = MemoryNet::new();
         let server = Server::new(net.listener(PORT), ServerConfig::default());
-        let mut settings = OrderSettings {
-            engine: "pin".to_owned(),
-            boot: UtcNs::from_millis(1_700_000_000_000),
-            url: WsUrl::parse(&format!("ws://venue:{PORT}/ws-api/v3")).expect("good url"),
-            instruments: Arc::from(vec![instrument()]),
-            limits: vec![(InstrumentId(0), limits())],
-            durability: Durability::Written,
-            on_exit: OnExit::Cancel,
-            ack_timeout: OrderSettings::ACK_TIMEOUT,
-            measure: None,
-            seed: 1,
-        };
+        let mut settings = settings();
         change(&mut settings);
         let script = Script::default();
         let venue = Venue {
