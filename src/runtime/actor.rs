@@ -7,9 +7,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
 
 use crate::clock::{MonoNs, UtcNs};
 
@@ -168,6 +171,7 @@ pub struct Cx {
     draining: bool,
     in_hand: Option<InHand>,
     pills: u32,
+    messages: u64,
 }
 
 impl Cx {
@@ -182,6 +186,7 @@ impl Cx {
             draining: false,
             in_hand: None,
             pills: 0,
+            messages: 0,
         }
     }
 
@@ -223,14 +228,22 @@ impl Cx {
     }
 
     /// Registers `interrupt`, which frees this generation from a blocking call when the supervisor runs it from
-    /// another thread (usually: shut the socket down). Forgotten when the generation ends.
+    /// another thread (usually: shut the socket down). Forgotten when the generation ends; of more than 16 the
+    /// oldest is forgotten.
     pub fn on_interrupt(&mut self, interrupt: Box<dyn Fn() + Send + Sync>) {
         self.cell.add_interrupt(interrupt);
+    }
+
+    /// Forgets all interrupts of this generation, and what they hold: call it before a new stream replaces one
+    /// whose handle was registered.
+    pub fn forget_interrupts(&mut self) {
+        self.cell.clear_interrupts();
     }
 
     /// Notes that a message was taken: the breadcrumb that a crash report names.
     pub(super) fn begin_message(&mut self, edge: EdgeId, seq: u64) {
         self.in_hand = Some(InHand { edge, seq });
+        self.messages += 1;
         self.cell.breadcrumb(edge, seq);
     }
 
@@ -242,6 +255,11 @@ impl Cx {
     /// The number of pills this generation has taken.
     pub fn pills(&self) -> u32 {
         self.pills
+    }
+
+    /// The number of messages this generation has taken.
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// The message that is being handled, if any.
@@ -261,24 +279,33 @@ impl Cx {
 }
 
 /// What may end a park: sockets, a moment.
+///
+/// Descriptors are armed at once in the host's epoll set, for one wake-up each. So nothing needs to be disarmed:
+/// one that is not named again ends at most one more park.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// Descriptors to wait for being readable, and writable where the flag is set.
-    pub(super) fds: Vec<(RawFd, bool)>,
+    /// The host's set; `None` in the stepper, which never sleeps.
+    pub(super) epoll: Option<OwnedFd>,
     pub(super) until: Option<MonoNs>,
     /// Set when something is already waiting: do not park at all.
     pub(super) ready: bool,
+    /// Set when a descriptor could not be armed: park briefly, it must be looked at.
+    pub(super) unarmed: bool,
 }
+
+/// What an epoll event of an actor's own descriptor carries; the wakers' carry their index.
+pub(super) const ACTORS_FD: u64 = u64::MAX;
 
 impl Waits {
     /// Wake when `fd` is readable.
     pub fn readable(&mut self, fd: BorrowedFd<'_>) {
-        self.fds.push((std::os::fd::AsRawFd::as_raw_fd(&fd), false));
+        self.arm(fd, epoll::EventFlags::IN | epoll::EventFlags::RDHUP);
     }
 
     /// Wake when `fd` is readable or writable.
     pub fn writable(&mut self, fd: BorrowedFd<'_>) {
-        self.fds.push((std::os::fd::AsRawFd::as_raw_fd(&fd), true));
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::OUT;
+        self.arm(fd, flags);
     }
 
     /// Wake at `deadline` at the latest.
@@ -289,5 +316,24 @@ impl Waits {
     /// Do not park: there is work that no descriptor shows (bytes already decrypted, say).
     pub fn ready(&mut self) {
         self.ready = true;
+    }
+
+    /// Forgets what the last park waited for.
+    pub(super) fn clear(&mut self) {
+        self.until = None;
+        self.ready = false;
+        self.unarmed = false;
+    }
+
+    fn arm(&mut self, fd: BorrowedFd<'_>, flags: epoll::EventFlags) {
+        let Some(set) = &self.epoll else { return };
+        let flags = flags | epoll::EventFlags::ONESHOT;
+        let data = || epoll::EventData::new_u64(ACTORS_FD);
+        // Known from an earlier park, usually: arming again also looks at what is readable by now.
+        let armed = match epoll::modify(set, fd, data(), flags) {
+            Err(Errno::NOENT) => epoll::add(set, fd, data(), flags),
+            other => other,
+        };
+        self.unarmed |= armed.is_err();
     }
 }

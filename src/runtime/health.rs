@@ -86,6 +86,9 @@ struct Hot {
     breadcrumb_seq: AtomicU64,
 }
 
+/// Interrupt handles kept per generation.
+const INTERRUPTS_MAX: usize = 16;
+
 type Interrupt = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
@@ -266,7 +269,12 @@ impl Cell {
     }
 
     pub(super) fn add_interrupt(&self, interrupt: Interrupt) {
-        self.cold().interrupts.push(interrupt);
+        let mut cold = self.cold();
+        // An actor that reconnects registers again and again; its oldest streams are gone.
+        if cold.interrupts.len() == INTERRUPTS_MAX {
+            drop(cold.interrupts.remove(0));
+        }
+        cold.interrupts.push(interrupt);
     }
 
     /// Frees the generation from its blocking calls; the number of handles used.

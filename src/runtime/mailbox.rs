@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use crossbeam_queue::ArrayQueue;
 
 use super::actor::{ActorId, Cx, EdgeId, Fault};
 use super::wake::Waker;
+
+pub use super::latest::{Latest, LatestInbox, LatestOutbox};
 
 /// What happens to an offer when the mailbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,26 +135,27 @@ impl EdgeCounts {
     }
 }
 
+/// The running books of one edge.
 #[derive(Debug, Default)]
-struct Counters {
-    sent: AtomicU64,
-    taken: AtomicU64,
-    refused: AtomicU64,
-    dropped_overflow: AtomicU64,
-    dropped_closed: AtomicU64,
-    dropped_restart: AtomicU64,
-    dropped_resync: AtomicU64,
-    conflated: AtomicU64,
-    lost_in_flight: AtomicU64,
-    high_water: AtomicU64,
+pub(super) struct Counters {
+    pub(super) sent: AtomicU64,
+    pub(super) taken: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) dropped_overflow: AtomicU64,
+    pub(super) dropped_closed: AtomicU64,
+    pub(super) dropped_restart: AtomicU64,
+    pub(super) dropped_resync: AtomicU64,
+    pub(super) conflated: AtomicU64,
+    pub(super) lost_in_flight: AtomicU64,
+    pub(super) high_water: AtomicU64,
 }
 
 impl Counters {
-    fn add(counter: &AtomicU64, n: u64) {
+    pub(super) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 
-    fn snapshot(&self, left: u64) -> EdgeCounts {
+    pub(super) fn snapshot(&self, left: u64) -> EdgeCounts {
         let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let lost = get(&self.lost_in_flight);
         EdgeCounts {
@@ -199,9 +201,9 @@ enum Parcel<M> {
     Pill,
 }
 
-const OPEN: u64 = 0;
-const PILLED: u64 = 1;
-const CLOSED: u64 = 2;
+pub(super) const OPEN: u64 = 0;
+pub(super) const PILLED: u64 = 1;
+pub(super) const CLOSED: u64 = 2;
 
 struct Shared<M> {
     id: EdgeId,
@@ -211,6 +213,8 @@ struct Shared<M> {
     counters: Counters,
     waker: Waker,
     gate: AtomicU64,
+    /// The pill waits in the queue, where it is no message.
+    pill: AtomicBool,
     overrun: AtomicBool,
     /// Messages that were queued when the consumer last restarted and must be refused by it.
     stale: AtomicU64,
@@ -242,6 +246,7 @@ impl<M: Send> Mailbox<M> {
             counters: Counters::default(),
             waker,
             gate: AtomicU64::new(OPEN),
+            pill: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             stale: AtomicU64::new(0),
         }))
@@ -282,7 +287,11 @@ impl<M: Send> Edge for Mailbox<M> {
 
     fn send_pill(&self) -> bool {
         let _ = self.0.gate.compare_exchange(OPEN, PILLED, Ordering::SeqCst, Ordering::SeqCst);
+        self.0.pill.store(true, Ordering::SeqCst);
         let sent = self.0.tx.try_send(Parcel::Pill).is_ok();
+        if !sent {
+            self.0.pill.store(false, Ordering::SeqCst);
+        }
         self.0.waker.wake();
         sent
     }
@@ -309,7 +318,7 @@ impl<M: Send> Edge for Mailbox<M> {
     }
 
     fn counts(&self) -> EdgeCounts {
-        let pill = u64::from(self.0.gate.load(Ordering::SeqCst) == PILLED && !self.0.rx.is_empty());
+        let pill = u64::from(self.0.pill.load(Ordering::SeqCst));
         self.0.counters.snapshot((self.0.rx.len() as u64).saturating_sub(pill))
     }
 }
@@ -451,6 +460,7 @@ impl<M: Send> Inbox<M> {
             }
             Parcel::Pill => {
                 self.pilled = true;
+                shared.pill.store(false, Ordering::SeqCst);
                 cx.take_pill();
                 None
             }
@@ -499,172 +509,5 @@ impl<M: Send> Inbox<M> {
     /// Whether the pill was taken: nothing follows.
     pub fn is_pilled(&self) -> bool {
         self.pilled
-    }
-}
-
-/// The newest value of each of a fixed number of keys; older ones are replaced and counted.
-pub struct Latest<V>(Arc<LatestShared<V>>);
-
-struct LatestShared<V> {
-    id: EdgeId,
-    spec: EdgeSpec,
-    slots: Vec<ArrayQueue<V>>,
-    /// Bit `key % 64` is set after a value was put under `key`.
-    ready: AtomicU64,
-    counters: Counters,
-    waker: Waker,
-    gate: AtomicU64,
-}
-
-impl<V> Clone for Latest<V> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<V: Send> Latest<V> {
-    /// An edge with one slot for each of `spec.capacity` keys.
-    ///
-    /// # Panics
-    /// When the capacity is zero; specs are validated before.
-    pub fn new(id: EdgeId, spec: EdgeSpec, waker: Waker) -> Self {
-        assert!(spec.capacity > 0, "edge {} has no capacity", spec.name);
-        let slots = (0..spec.capacity).map(|_| ArrayQueue::new(1)).collect();
-        Self(Arc::new(LatestShared {
-            id,
-            spec,
-            slots,
-            ready: AtomicU64::new(0),
-            counters: Counters::default(),
-            waker,
-            gate: AtomicU64::new(OPEN),
-        }))
-    }
-
-    /// A conflated edge outside any system, for tests of a single actor.
-    pub fn detached(name: &str, keys: usize) -> Self {
-        let spec = EdgeSpec {
-            name: name.to_owned(),
-            from: Vec::new(),
-            to: ActorId(0),
-            capacity: keys,
-            overflow: Overflow::DropNewest,
-            on_restart: OnRestart::Discard,
-        };
-        Self::new(EdgeId(0), spec, Waker::none())
-    }
-
-    /// A producer's end.
-    pub fn outbox(&self) -> LatestOutbox<V> {
-        LatestOutbox(Arc::clone(&self.0))
-    }
-
-    /// The consumer's end.
-    pub fn inbox(&self) -> LatestInbox<V> {
-        LatestInbox { shared: Arc::clone(&self.0), pending: 0 }
-    }
-}
-
-impl<V: Send> Edge for Latest<V> {
-    fn spec(&self) -> &EdgeSpec {
-        &self.0.spec
-    }
-
-    fn id(&self) -> EdgeId {
-        self.0.id
-    }
-
-    fn send_pill(&self) -> bool {
-        // Nothing waits for its turn here: the gate alone is the pill, and the inbox notices it.
-        let _ = self.0.gate.compare_exchange(OPEN, PILLED, Ordering::SeqCst, Ordering::SeqCst);
-        self.0.waker.wake();
-        true
-    }
-
-    fn close(&self) {
-        self.0.gate.store(CLOSED, Ordering::SeqCst);
-    }
-
-    fn before_restart(&self) {
-        if self.0.spec.on_restart == OnRestart::Keep {
-            return;
-        }
-        let dropped = self.0.slots.iter().filter(|slot| slot.pop().is_some()).count();
-        Counters::add(&self.0.counters.dropped_restart, dropped as u64);
-    }
-
-    fn lose_in_flight(&self) {
-        Counters::add(&self.0.counters.lost_in_flight, 1);
-    }
-
-    fn counts(&self) -> EdgeCounts {
-        let left = self.0.slots.iter().filter(|slot| !slot.is_empty()).count();
-        self.0.counters.snapshot(left as u64)
-    }
-}
-
-/// A producer's end of a conflated edge.
-pub struct LatestOutbox<V>(Arc<LatestShared<V>>);
-
-impl<V> Clone for LatestOutbox<V> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<V: Send> LatestOutbox<V> {
-    /// Puts the newest value of `key`; the value it replaces is counted as conflated.
-    ///
-    /// # Panics
-    /// When `key` is not below the declared capacity.
-    pub fn put(&self, key: usize, value: V) {
-        let shared = &*self.0;
-        Counters::add(&shared.counters.sent, 1);
-        if shared.gate.load(Ordering::Relaxed) != OPEN {
-            Counters::add(&shared.counters.dropped_closed, 1);
-            return;
-        }
-        if shared.slots[key].force_push(value).is_some() {
-            Counters::add(&shared.counters.conflated, 1);
-        }
-        shared.ready.fetch_or(1 << (key % 64), Ordering::Release);
-        shared.waker.wake();
-    }
-}
-
-/// The consumer's end of a conflated edge.
-pub struct LatestInbox<V> {
-    shared: Arc<LatestShared<V>>,
-    pending: u64,
-}
-
-impl<V: Send> LatestInbox<V> {
-    /// The newest value of some key that has one, and the key.
-    pub fn take(&mut self, cx: &mut Cx) -> Option<(usize, V)> {
-        let shared = &*self.shared;
-        if self.pending == 0 {
-            if shared.ready.load(Ordering::Relaxed) == 0 {
-                return None;
-            }
-            self.pending = shared.ready.swap(0, Ordering::Acquire);
-        }
-        while self.pending != 0 {
-            let bit = self.pending.trailing_zeros() as usize;
-            for key in (bit..shared.slots.len()).step_by(64) {
-                if let Some(value) = shared.slots[key].pop() {
-                    let seq = shared.counters.taken.load(Ordering::Relaxed) + 1;
-                    shared.counters.taken.store(seq, Ordering::Relaxed);
-                    cx.begin_message(shared.id, seq);
-                    return Some((key, value));
-                }
-            }
-            self.pending &= self.pending - 1;
-        }
-        None
-    }
-
-    /// Whether the producers are done: nothing will be put any more.
-    pub fn is_pilled(&self) -> bool {
-        self.shared.gate.load(Ordering::SeqCst) != OPEN
     }
 }

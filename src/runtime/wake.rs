@@ -54,10 +54,15 @@ impl Waker {
         fence(Ordering::SeqCst);
     }
 
-    /// The owner is awake again; swallows pending wake-ups.
+    /// The owner is awake again: senders need not wake it.
     pub(super) fn awake(&self) {
-        let announced = self.0.asleep.swap(false, Ordering::SeqCst);
-        if !announced && let Some(fd) = &self.0.fd {
+        self.0.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Swallows the wake-ups that made the descriptor readable. A sender may write after the owner found another
+    /// reason to wake; the next poll then returns at once, and is followed by this.
+    pub(super) fn drain(&self) {
+        if let Some(fd) = &self.0.fd {
             // Would-block means that the wake-up was swallowed before.
             let _ = rustix::io::read(fd, &mut [0_u8; 8]);
         }

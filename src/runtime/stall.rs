@@ -1,0 +1,155 @@
+//! Progress, not heartbeat: the absence of change of an actor's turn count, timed by the supervisor.
+//!
+//! [`Watch`] is pure. [`ThreadLook`] asks the kernel what a silent thread does: burn its core, or sleep, and in what.
+
+use std::time::Duration;
+
+use crate::clock::MonoNs;
+
+/// What a sample says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// No progress for this long; said once.
+    Warn(Duration),
+    /// Progress again, after this long; said once.
+    Clear(Duration),
+    /// No progress for this long: wedged; said once.
+    Fail(Duration),
+}
+
+/// Watches one actor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    warn: Duration,
+    fail: Duration,
+    beat: u64,
+    /// When the beat was last seen to change.
+    changed: MonoNs,
+    warned: bool,
+    failed: bool,
+}
+
+impl Watch {
+    pub(super) fn new(warn: Duration, fail: Duration) -> Self {
+        Self { warn, fail, beat: 0, changed: MonoNs::ZERO, warned: false, failed: false }
+    }
+
+    /// Nobody is accused of what was before `now`.
+    pub(super) fn reset(&mut self, now: MonoNs) {
+        self.changed = now;
+    }
+
+    /// Forgets a life that ended.
+    pub(super) fn forget(&mut self, now: MonoNs) {
+        *self = Self { beat: self.beat, changed: now, ..Self::new(self.warn, self.fail) };
+    }
+
+    /// Judges a sample. `excused` is until when the actor said that it would be silent.
+    pub(super) fn sample(&mut self, now: MonoNs, beat: u64, excused: MonoNs) -> Option<Verdict> {
+        if beat != self.beat {
+            let silent = now.since(self.changed);
+            self.beat = beat;
+            self.changed = now;
+            self.failed = false;
+            return std::mem::take(&mut self.warned).then_some(Verdict::Clear(silent));
+        }
+        let age = now.since(self.changed.max(excused));
+        if age >= self.fail && !self.failed {
+            self.failed = true;
+            return Some(Verdict::Fail(age));
+        }
+        if age >= self.warn && !self.warned {
+            self.warned = true;
+            return Some(Verdict::Warn(age));
+        }
+        None
+    }
+}
+
+/// What the kernel says of a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ThreadLook {
+    /// The scheduler's letter: `R` runs or wants to, `S` and `D` sleep.
+    state: Option<char>,
+    /// Nanoseconds on a core so far.
+    cpu_ns: u64,
+    /// The kernel function it sleeps in.
+    wchan: String,
+}
+
+impl ThreadLook {
+    /// Looks at a thread of this process; what cannot be read is left empty.
+    pub(super) fn at(tid: i32) -> Self {
+        let read = |file: &str| {
+            std::fs::read_to_string(format!("/proc/self/task/{tid}/{file}")).unwrap_or_default()
+        };
+        let stat = read("stat");
+        // The name stands in parentheses and may contain anything; what follows the last one is the state.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        let cpu_ns = read("schedstat").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Self { state, cpu_ns, wchan: read("wchan") }
+    }
+
+    /// In words, for a thread that was looked at `span` earlier as well.
+    pub(super) fn since(&self, earlier: &Self, span: Duration) -> String {
+        let cpu = Duration::from_nanos(self.cpu_ns.saturating_sub(earlier.cpu_ns));
+        match self.state {
+            Some('R') if cpu * 10 >= span => "looping".to_owned(),
+            Some('R') => "starved".to_owned(),
+            Some(_) if self.wchan.is_empty() || self.wchan == "0" => "blocked".to_owned(),
+            Some(_) => format!("blocked in {}", self.wchan),
+            None => "unknown".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Samples at times in ms, each with a beat, and compares the verdicts: `.` none, `w`, `c`, `f`.
+    #[track_caller]
+    fn check(samples: &[(u64, u64)], excused_ms: u64, expect: &str) {
+        let mut watch = Watch::new(500 * MS, 2_000 * MS);
+        let excused = MonoNs::from_millis(excused_ms);
+        let verdict = |(ms, beat): &(u64, u64)| match watch.sample(
+            MonoNs::from_millis(*ms),
+            *beat,
+            excused,
+        ) {
+            None => '.',
+            Some(Verdict::Warn(_)) => 'w',
+            Some(Verdict::Clear(_)) => 'c',
+            Some(Verdict::Fail(_)) => 'f',
+        };
+        assert_eq!(samples.iter().map(verdict).collect::<String>(), expect);
+    }
+
+    #[test]
+    fn progress_is_fine_however_slow_the_sampling() {
+        check(&[(0, 1), (400, 2), (5_000, 3)], 0, "...");
+    }
+
+    #[test]
+    fn silence_is_warned_of_once_then_fails_once() {
+        check(&[(0, 1), (499, 1), (500, 1), (600, 1), (2_000, 1), (3_000, 1)], 0, "..w.f.");
+    }
+
+    #[test]
+    fn progress_clears_the_warning() {
+        check(&[(0, 1), (500, 1), (600, 2), (1_100, 2)], 0, ".wcw");
+    }
+
+    #[test]
+    fn a_declared_silence_is_excused_until_its_deadline() {
+        check(&[(0, 1), (5_000, 1), (5_499, 1), (5_500, 1)], 5_000, "...w");
+    }
+
+    #[test]
+    fn a_thread_of_this_process_can_be_looked_at() {
+        let look = ThreadLook::at(rustix::thread::gettid().as_raw_nonzero().get());
+        assert_eq!(look.state, Some('R'));
+    }
+}

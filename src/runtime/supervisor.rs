@@ -1,0 +1,392 @@
+//! The supervisor's core: a pure state machine, after Erlang's `supervisor`, for threads that cannot be killed.
+//!
+//! Events and the time come in, actions go out; it reads no clock, starts no thread and sends nothing. What always
+//! holds: at most one live generation per actor; nothing is started once a drain has begun; events of an earlier
+//! generation change nothing and are counted; after a drain has begun and as long as ticks arrive, the exit is
+//! decided within the hard limit.
+//!
+//! The strategy is one-for-one: a crash concerns the crashed actor only; its neighbours learn of it in-band.
+
+use std::time::Duration;
+
+use crate::clock::MonoNs;
+
+use super::actor::{ActorId, EdgeId};
+use super::child::Restart;
+use super::drain::{Drain, PhaseReport};
+use super::events::Line;
+use super::exit::{EXIT_BUDGET, EXIT_CONFIG, EXIT_OK, ExitReason, StopReason};
+use super::health::ActorState;
+use super::ladder::Ladder;
+use super::protocol::{Action, ChildPlan, EdgePlan, Event, Limits};
+use super::restart::{Backoff, RestartWindow, Verdict};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Waiting,
+    Starting {
+        since: MonoNs,
+    },
+    Running {
+        since: MonoNs,
+    },
+    Backoff {
+        until: MonoNs,
+    },
+    Ended,
+    /// Its thread does not come back; nothing will start in its place.
+    Wedged,
+}
+
+pub(super) struct Child {
+    pub(super) plan: ChildPlan,
+    pub(super) life: Life,
+    pub(super) generation: u32,
+    window: RestartWindow,
+    backoff: Backoff,
+    pub(super) ready_once: bool,
+    pub(super) stalled: bool,
+    pub(super) last_exit: Option<ExitReason>,
+}
+
+impl Child {
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.life, Life::Starting { .. } | Life::Running { .. })
+    }
+}
+
+/// The state machine.
+pub(super) struct Supervisor {
+    pub(super) limits: Limits,
+    pub(super) children: Vec<Child>,
+    pub(super) edges: Vec<EdgePlan>,
+    random: fastrand::Rng,
+    pub(super) ladder: Option<Ladder>,
+    pub(super) drain: Option<Drain>,
+    fenced: bool,
+    over: bool,
+    stale_events: u64,
+    pub(super) reason: Option<StopReason>,
+    pub(super) out: Vec<Action>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        limits: Limits,
+        children: Vec<ChildPlan>,
+        edges: Vec<EdgePlan>,
+        seed: u64,
+    ) -> Self {
+        let child = |plan| Child {
+            plan,
+            life: Life::Waiting,
+            generation: 0,
+            window: RestartWindow::new(limits.intensity),
+            backoff: Backoff::default(),
+            ready_once: false,
+            stalled: false,
+            last_exit: None,
+        };
+        Self {
+            limits,
+            children: children.into_iter().map(child).collect(),
+            edges,
+            random: fastrand::Rng::with_seed(seed),
+            ladder: None,
+            drain: None,
+            fenced: false,
+            over: false,
+            stale_events: 0,
+            reason: None,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes an event; appends to `actions` what to do about it, in order.
+    pub(super) fn step(&mut self, now: MonoNs, event: Event, actions: &mut Vec<Action>) {
+        if self.over {
+            return;
+        }
+        match event {
+            Event::Begin => self.start_waiting(now),
+            Event::Ready { actor, generation } => self.ready(now, actor, generation),
+            Event::Exited { actor, generation, reason } => {
+                self.exited(now, actor, generation, reason);
+            }
+            Event::Tick => self.tick(now),
+            Event::Drain(reason) => self.begin_drain(now, reason),
+            Event::Stalled { actor, generation } => self.stalled(actor, generation),
+            Event::Recovered { actor, generation } => self.recovered(actor, generation),
+            Event::Wedged { actor, generation, how } => self.wedged(now, actor, generation, how),
+            Event::EmergencyDone => self.emergency_done(now),
+        }
+        actions.append(&mut self.out);
+    }
+
+    /// The next moment at which a tick has something to do; [`MonoNs::NEVER`] if there is none.
+    pub(super) fn next_due(&self) -> MonoNs {
+        let child = |c: &Child| match c.life {
+            Life::Backoff { until } => until,
+            Life::Starting { since } if self.ladder.is_none() && self.drain.is_none() => {
+                since.after(self.limits.start_timeout)
+            }
+            _ => MonoNs::NEVER,
+        };
+        let ladder = self.ladder.as_ref().map_or(MonoNs::NEVER, |l| l.until);
+        let drain = self.drain.as_ref().map_or(MonoNs::NEVER, Drain::due);
+        self.children.iter().map(child).min().unwrap_or(MonoNs::NEVER).min(ladder).min(drain)
+    }
+
+    /// Events of earlier generations that were ignored.
+    pub(super) fn stale_events(&self) -> u64 {
+        self.stale_events
+    }
+
+    /// Whether a drain has begun.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Why the system stopped, or is stopping.
+    pub(super) fn reason(&self) -> Option<&StopReason> {
+        self.reason.as_ref()
+    }
+
+    /// The drain phases that are over.
+    pub(super) fn phases(&self) -> &[PhaseReport] {
+        self.drain.as_ref().map_or(&[], |d| &d.reports)
+    }
+
+    /// How the actor's last life ended, if one did.
+    pub(super) fn last_exit(&self, actor: ActorId) -> Option<&ExitReason> {
+        self.children[actor.index()].last_exit.as_ref()
+    }
+
+    pub(super) fn name(&self, actor: ActorId) -> &str {
+        &self.children[actor.index()].plan.name
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ActorId> + use<> {
+        (0..self.children.len()).map(|i| ActorId(u16::try_from(i).unwrap_or(u16::MAX)))
+    }
+
+    pub(super) fn is_live(&self, actor: ActorId) -> bool {
+        self.children[actor.index()].is_live()
+    }
+
+    /// Whether the event speaks of the actor's present life; counts it otherwise.
+    pub(super) fn is_current(&mut self, actor: ActorId, generation: u32) -> bool {
+        let current = self
+            .children
+            .get(actor.index())
+            .is_some_and(|c| c.generation == generation && (c.is_live() || c.life == Life::Wedged));
+        self.stale_events += u64::from(!current);
+        current
+    }
+
+    /// Starts every child that waits and whose dependencies have all been ready.
+    fn start_waiting(&mut self, now: MonoNs) {
+        if self.drain.is_some() {
+            return;
+        }
+        for id in self.ids() {
+            let child = &self.children[id.index()];
+            let satisfied = |d: &ActorId| self.children[d.index()].ready_once;
+            if child.life == Life::Waiting && child.plan.depends_on.iter().all(satisfied) {
+                self.start(now, id);
+            }
+        }
+    }
+
+    fn start(&mut self, now: MonoNs, actor: ActorId) {
+        let child = &mut self.children[actor.index()];
+        child.generation += 1;
+        child.life = Life::Starting { since: now };
+        let generation = child.generation;
+        self.out.push(Action::Mark(actor, ActorState::Starting));
+        self.out.push(Action::Start { actor, generation });
+    }
+
+    fn ready(&mut self, now: MonoNs, actor: ActorId, generation: u32) {
+        if !self.is_current(actor, generation) {
+            return;
+        }
+        let child = &mut self.children[actor.index()];
+        let Life::Starting { since } = child.life else { return };
+        child.life = Life::Running { since: now };
+        child.ready_once = true;
+        let line = Line::info("actor.ready")
+            .kv("actor", &child.plan.name)
+            .kv("gen", generation)
+            .kv("init_us", now.since(since).as_micros());
+        let draining = self.drain.as_ref().is_some_and(|d| d.has_reached(child.plan.phase));
+        let state = if draining { ActorState::Draining } else { ActorState::Running };
+        self.out.push(Action::Mark(actor, state));
+        self.out.push(Action::Say(line));
+        self.leave_ladder(actor);
+        self.start_waiting(now);
+    }
+
+    fn exited(&mut self, now: MonoNs, actor: ActorId, generation: u32, reason: ExitReason) {
+        if !self.is_current(actor, generation) {
+            return;
+        }
+        self.leave_ladder(actor);
+        self.clear_stall(actor);
+        let child = &mut self.children[actor.index()];
+        let lived = match child.life {
+            Life::Running { since } => now.since(since),
+            Life::Wedged => {
+                // It came back after it was given up: nothing takes its place any more.
+                child.last_exit = Some(reason);
+                child.life = Life::Ended;
+                return;
+            }
+            _ => Duration::ZERO,
+        };
+        let (restart, essential) = (child.plan.restart, child.plan.essential);
+        let (normal, config) = (reason.is_normal(), reason.is_config());
+        child.last_exit = Some(reason);
+        if self.drain.is_some() {
+            self.end(actor);
+            self.advance_drain(now);
+        } else if config {
+            self.end(actor);
+            let text = format!("the configuration of {} is wrong", self.name(actor));
+            self.begin_drain(now, StopReason { text, code: EXIT_CONFIG });
+        } else if restart == Restart::Temporary || (restart == Restart::Transient && normal) {
+            self.end(actor);
+            if essential {
+                let text = format!("{} ended", self.name(actor));
+                let code = if normal { EXIT_OK } else { EXIT_BUDGET };
+                self.begin_drain(now, StopReason { text, code });
+            }
+        } else {
+            self.schedule_restart(now, actor, lived);
+        }
+    }
+
+    fn schedule_restart(&mut self, now: MonoNs, actor: ActorId, lived: Duration) {
+        let child = &mut self.children[actor.index()];
+        let verdict = child.window.record(now);
+        let delay = child.backoff.next(lived, &mut self.random);
+        let attempt = child.backoff.attempts();
+        let spent = child.window.count();
+        if verdict == Verdict::GiveUp || attempt > self.limits.consecutive_max {
+            let line = Line::error("escalate")
+                .kv("actor", &child.plan.name)
+                .kv("restarts", spent - 1)
+                .kv("window_s", self.limits.intensity.period.as_secs())
+                .kv("consecutive", attempt - 1)
+                .kv("action", "drain");
+            self.out.push(Action::Say(line));
+            self.end(actor);
+            let text = format!("restart budget of {} exhausted", self.name(actor));
+            self.begin_drain(now, StopReason { text, code: EXIT_BUDGET });
+            return;
+        }
+        let line = Line::warn("restart.scheduled")
+            .kv("actor", &child.plan.name)
+            .kv("gen", child.generation + 1)
+            .kv("delay_ms", delay.as_millis())
+            .kv("attempt", attempt)
+            .kv("budget", format_args!("{spent}/{}", self.limits.intensity.count_max));
+        child.life = Life::Backoff { until: now.after(delay) };
+        self.out.push(Action::Mark(actor, ActorState::Backoff));
+        self.out.push(Action::Say(line));
+        if delay.is_zero() {
+            self.start(now, actor);
+        }
+    }
+
+    /// The actor will not live again: nobody takes from its mailboxes any more.
+    pub(super) fn end(&mut self, actor: ActorId) {
+        self.children[actor.index()].life = Life::Ended;
+        self.out.push(Action::Mark(actor, ActorState::Exited));
+        self.close_inboxes(actor);
+    }
+
+    pub(super) fn close_inboxes(&mut self, actor: ActorId) {
+        for (i, _) in self.edges.iter().enumerate().filter(|(_, e)| e.to == actor) {
+            self.out.push(Action::Close(edge_id(i)));
+        }
+    }
+
+    fn tick(&mut self, now: MonoNs) {
+        if self.ladder.as_ref().is_some_and(|l| now >= l.until) {
+            self.climb(now);
+        }
+        if self.over {
+            return;
+        }
+        if self.drain.is_some() {
+            self.tick_drain(now);
+            return;
+        }
+        for actor in self.ids() {
+            match self.children[actor.index()].life {
+                Life::Backoff { until } if now >= until => self.start(now, actor),
+                Life::Starting { since } if now >= since.after(self.limits.start_timeout) => {
+                    let generation = self.children[actor.index()].generation;
+                    self.wedged(now, actor, generation, "does not finish starting".to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn stalled(&mut self, actor: ActorId, generation: u32) {
+        if !self.is_current(actor, generation) {
+            return;
+        }
+        let child = &mut self.children[actor.index()];
+        child.stalled = true;
+        // A drain has its own deadlines, and its cancels must not be fenced.
+        if child.plan.essential && self.drain.is_none() {
+            self.fence(actor, "makes no progress");
+        }
+    }
+
+    fn recovered(&mut self, actor: ActorId, generation: u32) {
+        if self.is_current(actor, generation) {
+            self.leave_ladder(actor);
+            self.clear_stall(actor);
+        }
+    }
+
+    fn clear_stall(&mut self, actor: ActorId) {
+        self.children[actor.index()].stalled = false;
+        self.unfence_if_clear();
+    }
+
+    pub(super) fn fence(&mut self, actor: ActorId, why: &str) {
+        if !self.fenced {
+            self.fenced = true;
+            self.out.push(Action::Fence(format!("{} {why}", self.name(actor))));
+        }
+    }
+
+    pub(super) fn unfence_if_clear(&mut self) {
+        let stalled = self.children.iter().any(|c| c.stalled && c.plan.essential);
+        if self.fenced && !stalled && self.ladder.is_none() {
+            self.fenced = false;
+            self.out.push(Action::Unfence);
+        }
+    }
+
+    pub(super) fn exit(&mut self, code: i32) {
+        let reason = self.reason.as_ref().map_or("", |r| r.text.as_str());
+        let line = Line::info("sup.exit").kv("code", code).kv("reason", reason);
+        self.over = true;
+        self.out.push(Action::Say(line));
+        self.out.push(Action::Exit(code));
+    }
+}
+
+pub(super) fn edge_id(index: usize) -> EdgeId {
+    EdgeId(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;
