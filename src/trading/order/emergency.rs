@@ -2,7 +2,7 @@
 //!
 //! Comes in: signed requests, one per instrument, and an HTTP client of one's own. Goes out: how many the venue
 //! confirmed. What always holds: it ends at the deadline, whatever the venue does, and asks each question at most
-//! [`TRIES`] times. It shares nothing with the actor, which may hold anything in a broken state.
+//! three times. It shares nothing with the actor, which may hold anything in a broken state.
 
 use std::time::Duration;
 
@@ -90,5 +90,74 @@ fn call_once(
             None if now >= deadline => return Err("the deadline passed".to_owned()),
             None => idle(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{UtcNs, VirtualClock};
+    use crate::net::{HttpResponse, NetError};
+
+    /// Answers each call with the next status; `None` never answers.
+    struct Scripted {
+        answers: Vec<Option<u16>>,
+        open: Option<Option<u16>>,
+        calls: usize,
+    }
+
+    impl HttpClient for Scripted {
+        fn begin(&mut self, _request: HttpRequest, _timeout: Duration, _now: MonoNs) {
+            self.open = self.answers.get(self.calls).copied();
+            self.calls += 1;
+        }
+
+        fn poll(&mut self, _now: MonoNs) -> Option<Result<HttpResponse, NetError>> {
+            let status = self.open??;
+            Some(Ok(HttpResponse { status, headers: Vec::new(), body: Vec::new() }))
+        }
+
+        fn blocks(&self) -> bool {
+            false
+        }
+    }
+
+    #[track_caller]
+    fn check(answers: &[Option<u16>], instruments: usize, expect: (usize, usize), calls: usize) {
+        let time = VirtualClock::new(UtcNs::default());
+        let clock = Clock::Virtual(time.clone());
+        let mut client = Scripted { answers: answers.to_vec(), open: None, calls: 0 };
+        let mut request = |number: usize| {
+            (number < instruments).then(|| HttpRequest {
+                method: "DELETE",
+                base_url: String::new(),
+                target: String::new(),
+                headers: Vec::new(),
+                body: Vec::new(),
+            })
+        };
+        let achieved = cancel_everything(
+            &mut client,
+            &clock,
+            Duration::from_secs(3),
+            &mut request,
+            &|status, _| status == 400,
+            &mut || time.advance(Duration::from_millis(1)),
+        );
+        assert_eq!((achieved.confirmed, achieved.unconfirmed), expect);
+        assert_eq!(client.calls, calls);
+        assert!(clock.now() <= MonoNs::from_millis(3_000));
+    }
+
+    #[test]
+    fn every_instrument_is_asked_until_it_is_confirmed() {
+        check(&[Some(200), Some(400)], 2, (2, 0), 2);
+        check(&[Some(503), Some(200), Some(200)], 2, (2, 0), 3);
+        check(&[Some(500); 6], 2, (0, 2), 6);
+    }
+
+    #[test]
+    fn a_venue_that_is_silent_costs_the_limit_and_no_more() {
+        check(&[None], 2, (0, 2), 1);
     }
 }

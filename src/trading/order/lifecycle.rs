@@ -14,7 +14,7 @@
 //! | AckNew | New | . | . | same, acknowledged | open | . | . | ! | . |
 //! | Fill, some | PartiallyFilled | PartiallyFilled | same | same | open | + | + | + | + |
 //! | Fill, last | Filled | Filled | Filled | Filled | Filled | + | + | + | + |
-//! | Fill, known | . | . | . | . | . | . | . | . | . |
+//! | Fill, known or not owed | . | . | . | . | . | . | . | . | . |
 //! | CancelSent | PendingCancel | PendingCancel | PendingCancel | same | same | . | . | . | . |
 //! | CancelAck | Canceled | Canceled | Canceled | Canceled | Canceled | . | . | . | . |
 //! | CancelReject, unknown order | Unknown ? | Unknown ? | Unknown ? | Unknown ? | Unknown ? | . | . | . | . |
@@ -42,7 +42,8 @@ pub enum Event {
     Fill {
         /// By this fill.
         last: Qty,
-        /// In total, where the message says it; a total we already have makes the fill known.
+        /// In total, where the message says it; a total we already have makes the fill known. A trade out of a
+        /// query does not say it, and counts only if the order owes it: other messages told the total before.
         cum: Option<Qty>,
     },
     /// A cancel of it went to the socket.
@@ -113,8 +114,6 @@ pub struct Lifecycle {
     qty: Qty,
     cum_qty: Qty,
     venue_cum: Qty,
-    /// Counted fills that no trade id names: a trade that a query names later may be one of them.
-    unnamed: Qty,
     acknowledged: bool,
     cancelling: bool,
 }
@@ -127,7 +126,6 @@ impl Lifecycle {
             qty,
             cum_qty: Qty::ZERO,
             venue_cum: Qty::ZERO,
-            unnamed: Qty::ZERO,
             acknowledged: false,
             cancelling: false,
         }
@@ -186,10 +184,7 @@ impl Lifecycle {
 
     /// Counts what is owed without knowing its trades; the last resort when the venue does not name them.
     pub fn count_unnamed(&mut self) -> Step {
-        let owed = self.owed();
-        let step = self.on(Event::Fill { last: owed, cum: Some(self.venue_cum) });
-        self.unnamed = Qty::from_units(self.unnamed.units().saturating_add(step.filled.units()));
-        step
+        self.on(Event::Fill { last: self.owed(), cum: None })
     }
 
     /// Takes one event.
@@ -240,8 +235,7 @@ impl Lifecycle {
             if cum <= self.cum_qty {
                 return Step::nothing();
             }
-        } else if self.unnamed >= last {
-            self.unnamed = self.unnamed.minus(last);
+        } else if self.owed() < last {
             return Step::nothing();
         }
         let Some(total) = self.cum_qty.checked_add(last) else { return Step::nothing() };
@@ -462,13 +456,14 @@ mod tests {
             ["F", "F", "F", "C", "F", ".filled", "canceled", "rejected", "expired"],
         );
         check(
-            Event::Fill { last: qty(10), cum: None },
+            Event::Fill { last: qty(10), cum: cum(10) },
             [
-                "filled", "filled", "filled", "filled", "filled", "filled", "canceled", "rejected",
-                "expired",
+                "filled", "filled", "filled", "filled", "filled", ".filled", "canceled",
+                "rejected", "expired",
             ],
         );
         row!(Event::Fill { last: qty(3), cum: cum(0) }, ".P", ".N", ".F", ".C", ".U");
+        row!(Event::Fill { last: qty(3), cum: None }, ".P", ".N", ".F", ".C", ".U");
         row!(Event::CancelSent, "C", "C", "C", ".C", "U");
         row!(Event::CancelAck(qty(0)), "canceled", "canceled", "canceled", "canceled", "canceled");
         row!(Event::CancelReject { unknown: true }, "U?", "U?", "U?", "U?", ".U?");
@@ -553,11 +548,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unnamed_fill_swallows_the_name_that_comes_later() {
+    fn a_fill_counted_without_its_name_is_not_counted_again_with_it() {
         let mut life = at(OrderStatus::New);
         life.hear_of(qty(4));
         assert_eq!(life.count_unnamed().filled, qty(4));
         assert_eq!(life.on(Event::Fill { last: qty(4), cum: None }).filled, Qty::ZERO);
+        life.hear_of(qty(5));
         assert_eq!(life.on(Event::Fill { last: qty(1), cum: None }).filled, qty(1));
         assert_eq!(life.cum_qty(), qty(5));
     }

@@ -4,6 +4,7 @@
 //! OrderIntent --> risk::gate --> client order id --> journal --> (written?) --> venue
 //! venue --> lifecycle --> position, table --> journal --> (written?) --> ExecutionReport
 //! ```
+#![deny(clippy::float_arithmetic)]
 
 // The actor: one turn, intents, sending.
 pub mod sender;

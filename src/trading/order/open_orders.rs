@@ -314,7 +314,7 @@ mod tests {
         let mut table = OpenOrders::new(1);
         assert!(table.insert(order(1, Side::Buy)) && table.insert(order(2, Side::Sell)));
         assert_eq!(table.working(InstrumentId(0)), Working { buy: 10, sell: 10 });
-        let fill = Event::Fill { last: Qty::from_units(4), cum: None };
+        let fill = Event::Fill { last: Qty::from_units(4), cum: Some(Qty::from_units(4)) };
         table.step(1, |life| life.on(fill));
         assert_eq!(table.working(InstrumentId(0)).buy, 6);
         table.step(1, |life| life.on(Event::CancelAck(Qty::from_units(5))));

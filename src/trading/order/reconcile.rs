@@ -222,7 +222,8 @@ impl OrderSender {
         list: &[VenueTrade],
     ) -> Result<(), Fault> {
         let index = instrument.index();
-        let first_time = self.ledger.kept.get(index).is_some_and(|k| k.last_trade_id.is_none());
+        let before = self.ledger.kept.get(index).and_then(|kept| kept.last_trade_id);
+        let first_time = before.is_none();
         for trade in list {
             let ours = self.ledger.orders.by_venue_id(instrument, trade.venue_order_id).is_some();
             // What was traded before this engine ever looked is not its position.
@@ -230,9 +231,11 @@ impl OrderSender {
                 self.ledger.on_queried_trade(at, instrument, trade)?;
             }
         }
-        let newest = list.iter().map(|trade| trade.trade_id).max().unwrap_or(0);
+        // A trade that its order does not owe yet is not counted, and stays to be asked for.
+        let counted = |id: &u64| first_time || self.ledger.trades[index].has(*id);
+        let newest = list.iter().map(|trade| trade.trade_id).filter(counted).max().unwrap_or(0);
         self.ledger.trades_known_to(instrument, newest);
-        if list.len() >= TRADES_PAGE && !first_time {
+        if list.len() >= TRADES_PAGE && !first_time && Some(newest) > before {
             self.ask_trades(at, instrument);
             return Ok(());
         }

@@ -152,8 +152,8 @@ impl Session {
         Ok(())
     }
 
-    /// Gives the connection up and plans the next one.
-    pub(super) fn lose(&mut self, why: &dyn std::fmt::Display, now: MonoNs) {
+    /// Gives the connection up and plans the next one, not before the venue wants to hear of us again.
+    pub(super) fn lose(&mut self, why: &dyn std::fmt::Display, now: MonoNs, not_before: MonoNs) {
         self.last_error.clear();
         // Writing into a string cannot fail.
         let _ = std::fmt::Write::write_fmt(&mut self.last_error, format_args!("{why}"));
@@ -163,7 +163,7 @@ impl Session {
         self.broken = None;
         self.state = SessionState::Down;
         self.step_deadline = MonoNs::NEVER;
-        self.retry_at = self.backoff.lost(now);
+        self.retry_at = self.backoff.lost(now).max(not_before);
     }
 
     /// The next message, if there is one.

@@ -203,7 +203,7 @@ impl OrderSender {
         at: At,
         why: &dyn std::fmt::Display,
     ) -> Result<(), Fault> {
-        self.session.lose(why, at.now);
+        self.session.lose(why, at.now, self.quiet_until);
         self.reconcile.reset();
         if matches!(self.drain, Drain::Verifying(..)) {
             self.drain = Drain::Cancelling;
@@ -292,8 +292,11 @@ impl OrderSender {
                 let nothing_left =
                     self.ledger.orders.unsettled().is_empty() && self.reconcile.strays.is_empty();
                 if nothing_left && self.session.state() == SessionState::Live {
-                    let lists = self.settings.limits.len();
-                    self.drain = Drain::Verifying(lists, at.now.after(VERIFY_TIMEOUT));
+                    let until = at.now.after(VERIFY_TIMEOUT);
+                    self.drain = match self.settings.limits.len() {
+                        0 => Drain::Settled,
+                        lists => Drain::Verifying(lists, until),
+                    };
                     self.list_open_orders(at);
                 }
             }

@@ -212,7 +212,10 @@ impl Vault {
             &self.0.orders[place(order.seq)];
         store(generation, u64::from(order.generation));
         store(name, order.order.0);
-        store(marks, pack(&order.new, order.life.status()));
+        // A done order that still owes fills is asked about again.
+        let settled = order.life.is_settled();
+        let status = if settled { order.life.status() } else { OrderStatus::Unknown };
+        store(marks, pack(&order.new, status));
         store(price, word(order.new.price.units()));
         store(qty, word(order.new.qty.units()));
         store(cum, word(order.life.cum_qty().units()));

@@ -1,4 +1,5 @@
 //! The gate between what a strategy wants and what is sent.
+#![deny(clippy::float_arithmetic)]
 
 // Position, cost and profit of one instrument, from its fills.
 pub mod exposure;

@@ -94,7 +94,8 @@ impl Drawer {
     /// Brings the desk up to date with a report.
     pub(super) fn note(&mut self, report: &ExecutionReport) {
         let at = self.orders.iter().position(|own| own.order == report.order);
-        if report.status.is_terminal() && report.exec != ExecType::CancelRejected {
+        // Also when a cancel was refused because the order is done: whatever it did was told before.
+        if report.status.is_terminal() {
             if let Some(at) = at {
                 self.orders.swap_remove(at);
             }
