@@ -4,8 +4,11 @@
 //! builder, the strategy and the order sender counts allocations during their turns; the venue and the cold actors may
 //! allocate as they like. After a warm-up the count must not move, however many messages pass.
 
+#![allow(clippy::print_stdout, reason = "a test of its own says what it found")]
+
 // The simulated world is the one of the simulation test; this file uses a part of it.
 #[path = "it/world.rs"]
+#[expect(dead_code, reason = "a part of the world is enough here")]
 mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -93,7 +93,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     // The venue shares no code with book, order, risk and strategy, so that the two can disagree.
     ("sim/", &["clock", "runtime", "net", "trading::domain", "sim"]),
-    ("config.rs", &["config", "trading::risk", "trading::strategy", "runtime"]),
+    ("config.rs", &["config", "trading::domain", "trading::risk::limits", "trading::strategy"]),
     ("config/", &["config"]),
     // The top floor: where everything meets.
     ("topology.rs", &[""]),
@@ -149,7 +149,8 @@ fn sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
     rust_files(&src, &mut files);
     let name = |p: &Path| p.strip_prefix(&src).expect("below src").to_string_lossy().into_owned();
-    files.iter().map(|p| (name(p), read(p))).collect()
+    let production = |p: &&PathBuf| !p.to_string_lossy().ends_with("_tests.rs");
+    files.iter().filter(production).map(|p| (name(p), read(p))).collect()
 }
 
 /// The part of a file before its tests.

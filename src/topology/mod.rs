@@ -27,7 +27,9 @@ pub mod keys;
 pub mod state;
 // The machine, or a virtual world.
 pub mod world;
-// Edges and children, one function per kind of actor.
+// The edges and their policies.
+mod edges;
+// The children, one function per kind of actor.
 mod wiring;
 
 pub(crate) use self::wiring::limits_of;

@@ -1,10 +1,10 @@
-//! Edges and children, one function per kind of actor, in the order in which bytes pass through them.
+//! The children, one function per kind of actor, and what watches over them.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, SPOT_DECIMALS, Sync, VenueConfig};
+use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, SPOT_DECIMALS, Sync};
 use crate::net::HttpRequest;
 use crate::net::url::WsUrl;
 use crate::ops::server::{OpsServer, OpsSettings};
@@ -15,7 +15,7 @@ use crate::runtime::child::ChildSpec;
 use crate::runtime::fault::FaultSpec;
 use crate::runtime::health::{ActorState, Cell, HealthTable};
 use crate::runtime::idle::IdleStrategy;
-use crate::runtime::mailbox::{EdgeSpec, Latest, Mailbox, OnRestart, Overflow};
+use crate::runtime::mailbox::{Latest, Mailbox};
 use crate::runtime::placement::Plan;
 use crate::runtime::system::SystemBuilder;
 use crate::runtime::view::View;
@@ -23,8 +23,8 @@ use crate::sim::venue::Venue;
 use crate::trading::book::builder::{BookBuilder, BookBuilderPorts, BookBuilderSettings};
 use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{
-    Entry, ExecutionReport, Instrument, InstrumentId, Instruments, MarketUpdate, OrderIntent,
-    SnapshotRequest, TopOfBook, Trade, VenueId, Written,
+    Entry, ExecutionReport, Instrument, InstrumentId, Instruments, TopOfBook, Trade, VenueId,
+    Written,
 };
 use crate::trading::feed::reader::{FeedPorts, FeedReader, FeedSettings};
 use crate::trading::feed::rest::{RestPorts, RestSettings, RestWorker};
@@ -32,7 +32,7 @@ use crate::trading::journal::segment::{Recovery, recover};
 use crate::trading::journal::writer::{
     JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy,
 };
-use crate::trading::limits;
+
 use crate::trading::order::emergency::cancel_everything;
 use crate::trading::order::sender::OrderSender;
 use crate::trading::order::settings::{Durability, OrderPorts, OrderSettings, StrategyPort};
@@ -41,41 +41,11 @@ use crate::trading::risk::limits::LimitsConfig;
 use crate::trading::risk::{Exposure, KillSwitch, Limits};
 use crate::trading::strategy;
 use crate::trading::strategy::runner::{StrategyPorts, StrategyRunner, StrategySettings};
-use crate::trading::telemetry::{BooksView, FeedView, JournalView, OrdersView, StrategyView};
+use crate::trading::telemetry::JournalView;
 use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, BinanceRest, Flavor};
 
-use super::{Engine, EngineError, Parts, VenueAccess, World, drain_timeout};
-
-/// One venue's actors and what joins them.
-struct VenueWires {
-    config: VenueConfig,
-    access: VenueAccess,
-    mine: Vec<InstrumentId>,
-    feed: ActorId,
-    book: ActorId,
-    rest: ActorId,
-    orders: ActorId,
-    updates: Mailbox<MarketUpdate>,
-    requests: Mailbox<SnapshotRequest>,
-    snapshots: Mailbox<MarketUpdate>,
-    /// The touch, for the order sender.
-    order_tops: Latest<TopOfBook>,
-    intents: Mailbox<OrderIntent>,
-    records: Mailbox<Entry>,
-    written: Written,
-    vault: Vault,
-}
-
-/// One strategy's actor and what joins it.
-struct StrategyWires {
-    number: u8,
-    id: ActorId,
-    venue: usize,
-    tops: Latest<TopOfBook>,
-    trades: Mailbox<Trade>,
-    reports: Mailbox<ExecutionReport>,
-    view: View<StrategyView>,
-}
+use super::edges::{StrategyWires, VenueActors, VenuePlace, VenueWires, market_records};
+use super::{Engine, EngineError, Parts, World, drain_timeout};
 
 pub(super) struct Wiring<'a> {
     config: &'a Config,
@@ -83,15 +53,11 @@ pub(super) struct Wiring<'a> {
     builder: SystemBuilder,
     instruments: Instruments,
     kill_switch: KillSwitch,
-    carried: Recovery,
     journal: ActorId,
     market_records: Mailbox<Entry>,
     journal_view: View<JournalView>,
     venues: Vec<VenueWires>,
     strategies: Vec<StrategyWires>,
-    feed_views: Vec<View<FeedView>>,
-    book_views: Vec<View<BooksView>>,
-    order_views: Vec<View<OrdersView>>,
 }
 
 type Built = Result<Box<dyn Actor>, Fault>;
@@ -106,39 +72,28 @@ impl<'a> Wiring<'a> {
         let instruments = instruments(config)?;
         let carried = recover_if_there(&parts.journal_dir)?;
         let journal = builder.actor("journal", false);
-        let names = venue_actors(config, &mut builder);
+        let venues: Vec<VenueActors> =
+            config.venues.iter().map(|v| VenueActors::name(&v.name, &mut builder)).collect();
         let strategies: Vec<ActorId> = config
             .strategies
             .iter()
             .map(|s| builder.actor(&format!("strategy-{}", s.name), true))
             .collect();
-        let books = names.iter().map(|n| n.book).collect();
-        let market_records = builder.mailbox(EdgeSpec {
-            name: "market->journal".to_owned(),
-            from: books,
-            to: journal,
-            capacity: limits::JOURNAL_MAILBOX,
-            overflow: Overflow::DropNewest,
-            on_restart: OnRestart::Keep,
-        });
+        let books = venues.iter().map(|v| v.book).collect();
         let mut wiring = Self {
+            market_records: market_records(books, journal, &mut builder),
             config,
             parts,
             builder,
             instruments,
             kill_switch: KillSwitch::default(),
-            carried,
             journal,
-            market_records,
             journal_view: View::new(),
             venues: Vec::new(),
             strategies: Vec::new(),
-            feed_views: Vec::new(),
-            book_views: Vec::new(),
-            order_views: Vec::new(),
         };
-        for (index, ids) in names.into_iter().enumerate() {
-            wiring.venue_edges(index, ids, &strategies);
+        for (index, actors) in venues.into_iter().enumerate() {
+            wiring.venue_edges(index, actors, &strategies, &carried);
         }
         for (number, id) in strategies.into_iter().enumerate() {
             wiring.strategy_edges(number, id);
@@ -162,168 +117,51 @@ impl<'a> Wiring<'a> {
         Ok(())
     }
 
-    fn edge(
-        &self,
-        name: String,
-        from: ActorId,
-        to: ActorId,
-        capacity: usize,
-        full: Overflow,
-        restart: OnRestart,
-    ) -> EdgeSpec {
-        // `mailbox` of the consumer's table sizes its main edge; the others keep their argued size.
-        EdgeSpec { name, from: vec![from], to, capacity, overflow: full, on_restart: restart }
-    }
-
-    fn venue_edges(&mut self, index: usize, ids: VenueActors, strategies: &[ActorId]) {
-        let config = self.config.venues[index].clone();
-        let name = config.name.clone();
-        let keys = self.instruments.len();
-        let traders: Vec<ActorId> = (0..strategies.len())
-            .filter(|s| self.config.strategies[*s].venue == name)
-            .map(|s| strategies[s])
-            .collect();
-        let sized = |actor: &str, default: usize| {
-            self.config.actors.get(actor).and_then(|a| a.mailbox).unwrap_or(default)
-        };
-        let book_mailbox = sized(&format!("book-{name}"), limits::FEED_MAILBOX);
-        let intent_mailbox = sized(&format!("orders-{name}"), limits::INTENT_MAILBOX);
-        let journal_mailbox = sized("journal", limits::JOURNAL_MAILBOX);
-        let VenueActors { feed, book, rest, orders } = ids;
-        let updates = self.edge(
-            format!("feed-{name}->book"),
-            feed,
-            book,
-            book_mailbox,
-            Overflow::Resync,
-            OnRestart::Discard,
-        );
-        let requests = self.edge(
-            format!("book-{name}->rest"),
-            book,
-            rest,
-            limits::REST_MAILBOX,
-            Overflow::Refuse,
-            OnRestart::Keep,
-        );
-        let snapshots = self.edge(
-            format!("rest-{name}->book"),
-            rest,
-            book,
-            limits::FEED_MAILBOX,
-            Overflow::Refuse,
-            OnRestart::Discard,
-        );
-        let order_tops = self.edge(
-            format!("book-{name}->orders"),
-            book,
-            orders,
-            keys,
-            Overflow::DropNewest,
-            OnRestart::Discard,
-        );
-        let mut intents = self.edge(
-            format!("strategies->orders-{name}"),
-            orders,
-            orders,
-            intent_mailbox,
-            Overflow::Refuse,
-            OnRestart::Refuse,
-        );
-        intents.from = traders;
-        let records = self.edge(
-            format!("orders-{name}->journal"),
-            orders,
-            self.journal,
-            journal_mailbox,
-            Overflow::Refuse,
-            OnRestart::Keep,
-        );
-        let mine = self
-            .instruments
-            .iter()
-            .filter(|i| usize::from(i.venue.0) == index)
-            .map(|i| i.id)
-            .collect();
-        let vault = Vault::new(keys);
-        self.carry(&vault);
-        self.venues.push(VenueWires {
-            access: self.parts.access[index].clone(),
+    fn venue_edges(
+        &mut self,
+        index: usize,
+        actors: VenueActors,
+        strategies: &[ActorId],
+        carried: &Recovery,
+    ) {
+        let config = self.config;
+        let here = &config.venues[index].name;
+        let traders = config.strategies.iter().zip(strategies);
+        let place = VenuePlace {
             config,
-            mine,
-            feed,
-            book,
-            rest,
-            orders,
-            updates: self.builder.mailbox(updates),
-            requests: self.builder.mailbox(requests),
-            snapshots: self.builder.mailbox(snapshots),
-            order_tops: self.builder.latest(order_tops),
-            intents: self.builder.mailbox(intents),
-            records: self.builder.mailbox(records),
-            written: Written::default(),
-            vault,
-        });
-    }
-
-    /// Positions that an earlier process left in the journal go on.
-    fn carry(&self, vault: &Vault) {
-        for instrument in self.instruments.iter() {
-            let Some(carried) = self.carried.position_of(instrument) else { continue };
-            let exposure = Exposure {
-                qty: carried.qty,
-                cost: carried.cost,
-                realized: carried.realized_pnl,
-                fees: carried.fees,
-                other_fees: 0,
-            };
-            vault.keep(
-                instrument.id,
-                &Kept { exposure, last_trade_id: Some(carried.last_trade_id) },
-            );
+            index,
+            access: self.parts.access[index].clone(),
+            mine: self
+                .instruments
+                .iter()
+                .filter(|i| i.venue == venue_id(index))
+                .map(|i| i.id)
+                .collect(),
+            instruments: self.instruments.len(),
+            traders: traders.filter(|(s, _)| s.venue == *here).map(|(_, id)| *id).collect(),
+            journal: self.journal,
+        };
+        let wires = VenueWires::new(place, actors, &mut self.builder);
+        for id in &wires.mine {
+            carry(carried, &self.instruments[id.index()], &wires.vault);
         }
+        self.venues.push(wires);
     }
 
     fn strategy_edges(&mut self, number: usize, id: ActorId) {
         let strategy = &self.config.strategies[number];
-        let name = &strategy.name;
         // Validated: the configuration names a venue that is there.
         let venue = self.config.venues.iter().position(|v| v.name == strategy.venue).unwrap_or(0);
-        let (book, orders) = (self.venues[venue].book, self.venues[venue].orders);
-        let keys = self.instruments.len();
-        let tops = self.edge(
-            format!("book->strategy-{name}"),
-            book,
-            id,
-            keys,
-            Overflow::DropNewest,
-            OnRestart::Discard,
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        let at = (venue, &self.venues[venue]);
+        let wires = StrategyWires::new(
+            strategy,
+            (number, id),
+            at,
+            self.instruments.len(),
+            &mut self.builder,
         );
-        let trades = self.edge(
-            format!("trades->strategy-{name}"),
-            book,
-            id,
-            limits::TRADE_MAILBOX,
-            Overflow::DropNewest,
-            OnRestart::Discard,
-        );
-        let reports = self.edge(
-            format!("orders->strategy-{name}"),
-            orders,
-            id,
-            limits::REPORT_MAILBOX,
-            Overflow::Refuse,
-            OnRestart::Keep,
-        );
-        self.strategies.push(StrategyWires {
-            number: u8::try_from(number).unwrap_or(u8::MAX),
-            id,
-            venue,
-            tops: self.builder.latest(tops),
-            trades: self.builder.mailbox(trades),
-            reports: self.builder.mailbox(reports),
-            view: View::new(),
-        });
+        self.strategies.push(wires);
     }
 
     /// The child spec of an actor: defaults, what the phase allows, and what the configuration says of it.
@@ -390,9 +228,8 @@ impl<'a> Wiring<'a> {
         let (updates, instruments, dial) =
             (v.updates.clone(), Arc::clone(&self.instruments), self.parts.world.dialer.clone());
         let venue = venue_id(index);
-        let (id, book) = (v.feed, v.book);
-        let view = View::new();
-        self.feed_views.push(view.clone());
+        let (id, book) = (v.actors.feed, v.actors.book);
+        let view = v.feed_view.clone();
         let mut spec = self.child(id, 2, vec![book], move |_| {
             let ports = FeedPorts { book: updates.outbox(), view: view.clone() };
             let dialect = BinanceMarket::of_venue(Flavor::Spot, &instruments, venue);
@@ -415,7 +252,7 @@ impl<'a> Wiring<'a> {
         let (requests, snapshots) = (v.requests.clone(), v.snapshots.clone());
         let (instruments, http) = (Arc::clone(&self.instruments), self.parts.world.http.clone());
         let venue = venue_id(index);
-        let (id, book) = (v.rest, v.book);
+        let (id, book) = (v.actors.rest, v.actors.book);
         let spec = self.child(id, 2, vec![book], move |_| {
             let ports = RestPorts { requests: requests.inbox(), book: snapshots.outbox() };
             let dialect = BinanceMarket::of_venue(Flavor::Spot, &instruments, venue);
@@ -434,12 +271,11 @@ impl<'a> Wiring<'a> {
         let readers: Vec<&StrategyWires> =
             self.strategies.iter().filter(|s| s.venue == index).collect();
         let mut tops: Vec<Latest<TopOfBook>> = readers.iter().map(|s| s.tops.clone()).collect();
-        tops.push(v.order_tops.clone());
+        tops.push(v.tops.clone());
         let trades: Vec<Mailbox<Trade>> = readers.iter().map(|s| s.trades.clone()).collect();
-        let depends_on = readers.iter().map(|s| s.id).chain([v.orders]).collect();
-        let (market_records, id) = (self.market_records.clone(), v.book);
-        let view = View::new();
-        self.book_views.push(view.clone());
+        let depends_on = readers.iter().map(|s| s.id).chain([v.actors.orders]).collect();
+        let (market_records, id) = (self.market_records.clone(), v.actors.book);
+        let view = v.book_view.clone();
         let mut spec = self.child(id, 3, depends_on, move |_| {
             let ports = BookBuilderPorts {
                 feed: updates.inbox(),
@@ -463,15 +299,14 @@ impl<'a> Wiring<'a> {
         let cell = |id: ActorId| Arc::clone(&health[id.index()]);
         let strategies: Vec<(Mailbox<ExecutionReport>, Arc<Cell>)> =
             self.strategies.iter().map(|s| (s.reports.clone(), cell(s.id))).collect();
-        let (intents, tops, records) = (v.intents.clone(), v.order_tops.clone(), v.records.clone());
+        let (intents, tops, records) = (v.intents.clone(), v.tops.clone(), v.records.clone());
         let (written, vault, kill_switch) =
             (v.written.clone(), v.vault.clone(), self.kill_switch.clone());
         let (journal, journal_cell) = (self.journal, cell(self.journal));
         let (credentials, recv_window) = (Arc::clone(&v.access.credentials), v.config.recv_window);
         let (instruments, dial) = (Arc::clone(&self.instruments), self.parts.world.dialer.clone());
-        let (venue, id) = (venue_id(index), v.orders);
-        let view = View::new();
-        self.order_views.push(view.clone());
+        let (venue, id) = (venue_id(index), v.actors.orders);
+        let view = v.order_view.clone();
         let mut spec = self.child(id, 1, vec![journal], move |_| {
             let ports = OrderPorts {
                 intents: intents.inbox(),
@@ -540,7 +375,7 @@ impl<'a> Wiring<'a> {
 
     fn strategy_child(&mut self, index: usize) -> Result<(), EngineError> {
         let s = &self.strategies[index];
-        let config = self.config.strategies[index].clone();
+        let config = s.config.clone();
         let venue = &self.venues[s.venue];
         let found = venue
             .mine
@@ -556,7 +391,8 @@ impl<'a> Wiring<'a> {
         };
         let (tops, trades, reports, intents) =
             (s.tops.clone(), s.trades.clone(), s.reports.clone(), venue.intents.clone());
-        let (vault, view, id, orders) = (venue.vault.clone(), s.view.clone(), s.id, venue.orders);
+        let (vault, view, id, orders) =
+            (venue.vault.clone(), s.view.clone(), s.id, venue.actors.orders);
         let orders_cell = Arc::clone(&self.builder.health()[orders.index()]);
         let mut spec = self.child(id, 0, vec![orders], move |_| {
             let vault = vault.clone();
@@ -665,10 +501,10 @@ impl<'a> Wiring<'a> {
             Arc::clone(&self.instruments),
         );
         sources.edges = self.builder.edges();
-        for (index, v) in self.venues.iter().enumerate() {
-            sources.feeds.push(Watched::new(name(v.feed), self.feed_views[index].clone()));
-            sources.books.push(Watched::new(name(v.book), self.book_views[index].clone()));
-            sources.orders.push(Watched::new(name(v.orders), self.order_views[index].clone()));
+        for v in &self.venues {
+            sources.feeds.push(Watched::new(name(v.actors.feed), v.feed_view.clone()));
+            sources.books.push(Watched::new(name(v.actors.book), v.book_view.clone()));
+            sources.orders.push(Watched::new(name(v.actors.orders), v.order_view.clone()));
         }
         for s in &self.strategies {
             sources.strategies.push(Watched::new(name(s.id), s.view.clone()));
@@ -767,25 +603,17 @@ fn nothing_open(status: u16, body: &[u8]) -> bool {
         && serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|v| v["code"] == -2011)
 }
 
-/// The actors of one venue.
-struct VenueActors {
-    feed: ActorId,
-    book: ActorId,
-    rest: ActorId,
-    orders: ActorId,
-}
-
-fn venue_actors(config: &Config, builder: &mut SystemBuilder) -> Vec<VenueActors> {
-    config
-        .venues
-        .iter()
-        .map(|v| VenueActors {
-            feed: builder.actor(&format!("feed-{}", v.name), true),
-            book: builder.actor(&format!("book-{}", v.name), true),
-            rest: builder.actor(&format!("rest-{}", v.name), false),
-            orders: builder.actor(&format!("orders-{}", v.name), true),
-        })
-        .collect()
+/// The position that an earlier process left in the journal goes on.
+fn carry(carried: &Recovery, instrument: &Instrument, vault: &Vault) {
+    let Some(carried) = carried.position_of(instrument) else { return };
+    let exposure = Exposure {
+        qty: carried.qty,
+        cost: carried.cost,
+        realized: carried.realized_pnl,
+        fees: carried.fees,
+        other_fees: 0,
+    };
+    vault.keep(instrument.id, &Kept { exposure, last_trade_id: Some(carried.last_trade_id) });
 }
 
 /// What the journal of an earlier process knew; nothing where there is none yet.

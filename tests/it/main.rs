@@ -1,4 +1,5 @@
 //! Tests that link the crate, in one binary. Each module says what it proves.
+#![allow(clippy::print_stdout, reason = "tests tell what they measured and what they skipped")]
 
 // Runtime: panics, faults, intensity, drain, pills, stale generations, with toy actors only.
 mod supervision;

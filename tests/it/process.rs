@@ -14,10 +14,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
 /// No process of ours needs longer for anything; a test that waits so long has found a hang.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running `pindrop`; killed when the test ends before it does.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     pidfd: OwnedFd,
     stderr: Option<ChildStderr>,
@@ -31,7 +31,7 @@ fn now() -> MonoNs {
 
 impl Process {
     /// Starts `pindrop` with `args`.
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pindrop"))
             .args(args)
             .stdin(Stdio::null())
@@ -46,17 +46,17 @@ impl Process {
     }
 
     /// The process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Everything logged so far.
-    pub fn log(&self) -> &str {
+    pub(crate) fn log(&self) -> &str {
         &self.log
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
@@ -88,7 +88,7 @@ impl Process {
     }
 
     /// The next whole log line that holds `needle`; lines before it are passed over.
-    pub fn wait_line(&mut self, needle: &str) -> String {
+    pub(crate) fn wait_line(&mut self, needle: &str) -> String {
         let begin = now();
         loop {
             while let Some(end) = self.log[self.seen..].find('\n') {
@@ -106,13 +106,13 @@ impl Process {
     }
 
     /// The value of `key=` in the next line that holds `needle`.
-    pub fn wait_value(&mut self, needle: &str, key: &str) -> String {
+    pub(crate) fn wait_value(&mut self, needle: &str, key: &str) -> String {
         let line = self.wait_line(needle);
         value_of(&line, key).unwrap_or_else(|| panic!("no {key}= in {line:?}"))
     }
 
     /// Waits for the end; the exit code (128+n for a signal) and how long it took.
-    pub fn wait_exit(&mut self) -> (i32, Duration) {
+    pub(crate) fn wait_exit(&mut self) -> (i32, Duration) {
         use std::os::unix::process::ExitStatusExt;
         let begin = now();
         loop {
@@ -130,7 +130,7 @@ impl Process {
     }
 
     /// Asks `addr` for `target` until `accept` likes the JSON answer.
-    pub fn wait_json(
+    pub(crate) fn wait_json(
         &mut self,
         addr: SocketAddr,
         target: &str,
@@ -165,7 +165,7 @@ impl Drop for Process {
 }
 
 /// The value of `key=` in a log line, without quotes.
-pub fn value_of(line: &str, key: &str) -> Option<String> {
+pub(crate) fn value_of(line: &str, key: &str) -> Option<String> {
     let at = line.find(&format!(" {key}=")).map(|i| i + key.len() + 2)?;
     let rest = &line[at..];
     match rest.strip_prefix('"') {
@@ -175,7 +175,7 @@ pub fn value_of(line: &str, key: &str) -> Option<String> {
 }
 
 /// One HTTP request; the status and the body.
-pub fn http(
+pub(crate) fn http(
     addr: SocketAddr,
     method: &str,
     target: &str,

@@ -34,7 +34,7 @@ fn minute(seed: u64) -> Vec<u8> {
     let edges = sim.stepper.edges();
     assert_eq!(sim.position().as_deref(), traded["accounts"][0]["positions"][0]["qty"].as_str());
     let fills = traded["accounts"][0]["fills"].as_array().map_or(0, Vec::len);
-    assert!(fills > 0, "nothing was traded");
+    assert!(fills > 0 && sim.sent() > 0, "nothing was traded");
     let outcome = sim.stepper.drain("the minute is over");
     assert_eq!(outcome.exit_code, 0, "{outcome:#?}");
     for edge in &*edges {

@@ -20,23 +20,23 @@ use pindrop::trading::venue::binance::Credentials;
 use serde_json::Value;
 
 /// The venue's port in the world of memory.
-pub const PORT: u16 = 1;
+pub(crate) const PORT: u16 = 1;
 /// Where virtual time begins: 2024-08-09T00:00:00Z.
 const BEGIN: UtcNs = UtcNs::from_millis(1_723_161_600_000);
 
 /// The engine and its world.
-pub struct Simulation {
+pub(crate) struct Simulation {
     /// Steps both.
-    pub stepper: Stepper,
+    pub(crate) stepper: Stepper,
     /// What joins them.
-    pub net: MemoryNet,
+    pub(crate) net: MemoryNet,
     /// Stops all new orders.
-    pub kill_switch: KillSwitch,
+    pub(crate) kill_switch: KillSwitch,
     sources: Arc<StatusSources>,
 }
 
 /// Wires the demo into memory; the journal goes to `dir`.
-pub fn simulate(
+pub(crate) fn simulate(
     seed: u64,
     dir: &Path,
     faults: &[&str],
@@ -92,18 +92,18 @@ pub fn simulate(
 
 impl Simulation {
     /// Orders sent so far.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.sources.orders.iter().filter_map(|o| o.read(|v| v.totals.sent)).sum()
     }
 
     /// The engine's position in its first instrument, as decimal text.
-    pub fn position(&self) -> Option<String> {
+    pub(crate) fn position(&self) -> Option<String> {
         let qty = self.sources.orders.first()?.read(|v| v.positions.first().map(|p| p.qty))??;
         Some(qty.display(8).to_string())
     }
 
     /// What the venue says, asked over the world's own network.
-    pub fn venue_state(&mut self) -> Value {
+    pub(crate) fn venue_state(&mut self) -> Value {
         let mut client = StreamHttp::new(self.net.dialer(), 16 << 20);
         let request = HttpRequest {
             method: "GET",
