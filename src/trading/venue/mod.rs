@@ -136,8 +136,8 @@ pub struct RequestId {
     pub seq: u64,
 }
 
-/// Most bytes kept of the venue's words: the longest documented one has 150.
-pub const VENUE_WORDS_BYTES_MAX: usize = 200;
+/// Most bytes kept of the venue's words: enough to tell the documented ones apart.
+pub const VENUE_WORDS_BYTES_MAX: usize = 96;
 
 /// The venue's refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,6 +268,10 @@ pub enum Answer {
 
 /// One frame of the order session, decoded.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "passed by value once per frame; a box would be allocated"
+)]
 pub enum SessionMessage {
     /// The answer to a request of ours.
     Answer {
