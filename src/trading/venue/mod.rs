@@ -137,7 +137,7 @@ pub struct RequestId {
 }
 
 /// Most bytes kept of the venue's words: enough to tell the documented ones apart.
-pub const VENUE_WORDS_BYTES_MAX: usize = 96;
+pub const VENUE_WORDS_BYTES_MAX: usize = 80;
 
 /// The venue's refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
