@@ -13,7 +13,7 @@ use crate::runtime::system::StopHandle;
 use crate::trading::domain::BookState;
 use crate::trading::telemetry::SessionState;
 
-use super::sources::StatusSources;
+use super::sources::{Stage, StatusSources};
 
 /// How often it looks: a human sees no difference, and an idle engine stays idle.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -62,6 +62,10 @@ impl Watch {
     }
 
     fn look(&mut self, now: MonoNs) {
+        // A drain takes everything down on purpose: the supervisor tells of it.
+        if matches!((self.sources.engine)().stage, Stage::Draining | Stage::Stopped) {
+            return;
+        }
         for (watched, seen) in self.sources.feeds.iter().zip(&mut self.feeds) {
             let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else {
                 continue;

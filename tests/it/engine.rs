@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::process::{Process, http};
 
 /// A venue process of its own and its address.
-struct Venue {
+pub(crate) struct Venue {
     process: Process,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Venue {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut all =
             vec!["venue", "--listen", "127.0.0.1:0", "--key", "k-test", "--secret", "s-test"];
         all.extend(args);
@@ -24,7 +24,7 @@ impl Venue {
         Self { process, addr }
     }
 
-    fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         let (status, body) = http(self.addr, "GET", "/sim/state", "").expect("the venue answers");
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).expect("JSON")
@@ -32,12 +32,12 @@ impl Venue {
 }
 
 /// A configuration that trades at `venue`, with its keys in files; the folder lives as long as the value.
-struct Setup {
+pub(crate) struct Setup {
     dir: tempfile::TempDir,
 }
 
 impl Setup {
-    fn new(venue: SocketAddr) -> Self {
+    pub(crate) fn new(venue: SocketAddr) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a temporary folder");
         for (name, text) in [("key", "k-test"), ("secret", "s-test")] {
@@ -60,7 +60,7 @@ impl Setup {
         self.dir.path().join(name).display().to_string()
     }
 
-    fn start(&self, args: &[&str]) -> Process {
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
         let (config, state, report) =
             (self.path("engine.toml"), self.path("state"), self.path("report.json"));
         let mut all = vec!["run", &config, "--state", &state, "--report", &report];
@@ -75,7 +75,7 @@ impl Setup {
     }
 }
 
-fn open_orders(state: &Value) -> usize {
+pub(crate) fn open_orders(state: &Value) -> usize {
     let accounts = state["accounts"].as_array().expect("accounts");
     accounts.iter().map(|a| a["open_orders"].as_array().expect("open orders").len()).sum()
 }

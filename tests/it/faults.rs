@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use rustix::process::Signal;
 
+use super::engine::{Setup, Venue, open_orders};
 use super::process::Process;
 
 fn demo(fault: &str) -> (Process, SocketAddr) {
@@ -102,4 +103,16 @@ fn a_blocked_book_is_named_and_ends_the_process() {
 #[test]
 fn a_blocked_order_sender_is_named_and_ends_the_process() {
     wedged("block:orders-binance:after=1500ms", "orders-binance", "blocked");
+}
+
+#[test]
+fn what_a_hanging_order_sender_leaves_open_is_cancelled_over_another_connection() {
+    let venue = Venue::start(&[]);
+    let setup = Setup::new(venue.addr);
+    let mut engine = setup.start(&["--ops", "off", "--fault", "block:orders-binance:after=2s"]);
+    engine.wait_line("event=order.first");
+    let line = engine.wait_line("event=emergency.cancelled");
+    assert!(line.contains("confirmed=1 unconfirmed=0"), "{line}");
+    assert_eq!(engine.wait_exit().0, 75, "{}", engine.log());
+    assert_eq!(open_orders(&venue.state()), 0);
 }
