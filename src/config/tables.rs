@@ -266,7 +266,7 @@ pub(super) fn read_journal(r: &mut Reader, root: &Section<'_>) -> JournalConfig 
         _ => Sync::Interval(interval),
     };
     let segment_bytes_max =
-        r.integer(&s, "segment_bytes_max", 65_536..=4_294_967_296).unwrap_or(64 * 1024 * 1024);
+        r.integer(&s, "segment_bytes_max", 65_536..=1_073_741_824).unwrap_or(64 * 1024 * 1024);
     JournalConfig { orders_wait: orders_wait.unwrap_or(true), sync, segment_bytes_max }
 }
 

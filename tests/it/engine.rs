@@ -68,7 +68,7 @@ impl Setup {
         Process::start(&all)
     }
 
-    fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         let text =
             std::fs::read_to_string(PathBuf::from(self.path("report.json"))).expect("a report");
         serde_json::from_str(&text).expect("JSON")
@@ -85,6 +85,14 @@ fn venue_position(state: &Value, symbol: &str) -> String {
     let positions = state["accounts"][0]["positions"].as_array().expect("positions");
     let found = positions.iter().find(|p| p["symbol"] == symbol).expect("the symbol");
     found["qty"].as_str().expect("a quantity").to_owned()
+}
+
+/// The engine has ended: it and the venue agree on orders and position, and no message is unaccounted for.
+pub(crate) fn assert_agreed(venue: &Venue, setup: &Setup) {
+    let (state, report) = (venue.state(), setup.report());
+    assert_eq!(open_orders(&state), 0);
+    assert_eq!(report["positions"][0]["qty"], venue_position(&state, "BTCUSDT").as_str());
+    assert_books_balance(&report);
 }
 
 fn assert_books_balance(report: &Value) {
@@ -143,10 +151,7 @@ fn engine_and_venue_agree_and_no_order_is_left() {
     engine.wait_json(addr, "/status", "fills", |s| s["orders"]["filled"].as_u64() > Some(3));
     engine.signal(Signal::TERM);
     assert_eq!(engine.wait_exit().0, 0, "{}", engine.log());
-    let (state, report) = (venue.state(), setup.report());
-    assert_eq!(open_orders(&state), 0);
-    assert_eq!(report["positions"][0]["qty"], venue_position(&state, "BTCUSDT").as_str());
-    assert_books_balance(&report);
+    assert_agreed(&venue, &setup);
 }
 
 #[test]
@@ -233,9 +238,7 @@ fn a_killed_engine_is_made_whole_by_the_next() {
     engine.wait_line("event=engine.live");
     engine.signal(Signal::TERM);
     assert_eq!(engine.wait_exit().0, 0, "{}", engine.log());
-    let state = venue.state();
-    assert_eq!(open_orders(&state), 0);
-    assert_eq!(setup.report()["positions"][0]["qty"], venue_position(&state, "BTCUSDT").as_str());
+    assert_agreed(&venue, &setup);
 }
 
 #[test]

@@ -31,3 +31,5 @@ mod process;
 mod engine;
 // --fault on the built engine.
 mod faults;
+// A recorded day, traded over real sockets.
+mod recorded;
