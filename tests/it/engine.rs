@@ -255,6 +255,16 @@ fn one_engine_per_state_folder() {
 }
 
 #[test]
+fn live_needs_every_limit() {
+    let venue = Venue::start(&[]);
+    let setup = Setup::new(venue.addr);
+    let mut engine = setup.start(&["--mode", "live", "--set", "risk.order_qty_max=0.1"]);
+    assert_eq!(engine.wait_exit().0, 78, "{}", engine.log());
+    assert!(engine.log().contains("risk.position_max is not set for BTCUSDT"), "{}", engine.log());
+    assert!(!engine.log().contains("order_qty_max"), "{}", engine.log());
+}
+
+#[test]
 fn wrong_words_are_named() {
     #[track_caller]
     fn check(args: &[&str], code: i32, needle: &str) {

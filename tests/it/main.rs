@@ -33,3 +33,5 @@ mod engine;
 mod faults;
 // A recorded day, traded over real sockets.
 mod recorded;
+// The files in config/, and what `check` says.
+mod config;
