@@ -1,4 +1,4 @@
-//! Pindrop: the trading engine that never hangs.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 #[cfg(panic = "abort")]
 compile_error!("pindrop restarts panicking actors: build it with panic = \"unwind\"");

@@ -94,6 +94,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     // The venue shares no code with book, order, risk and strategy, so that the two can disagree.
     ("sim/", &["clock", "runtime", "net", "trading::domain", "sim"]),
     ("config.rs", &["config", "trading::domain", "trading::risk::limits", "trading::strategy"]),
+    (
+        "config/tables.rs",
+        &["config", "trading::domain", "trading::risk::limits", "trading::strategy"],
+    ),
     ("config/", &["config"]),
     // The top floor: where everything meets.
     ("topology.rs", &[""]),

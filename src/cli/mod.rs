@@ -24,18 +24,14 @@ pub mod check;
 // What happened?
 pub mod journal;
 
-/// How the process ends, as scripts and systemd see it (design, section 5).
+/// How the process ends before or beside the runtime, whose own codes are in [`crate::runtime::exit`] (design, section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Drained and verified.
-    Drained = 0,
     /// The journal is corrupt.
     JournalCorrupt = 65,
     /// Not live in time, or another instance holds the state folder.
     Unavailable = 69,
-    /// The restart budget is exhausted.
-    BudgetExhausted = 70,
     /// The system refused: threads, descriptors, ports, files.
     SystemRefused = 71,
     /// The journal cannot be read or written.

@@ -116,7 +116,7 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
         started: clock.now(),
     };
     let engine = Engine::wire(&config, parts)?;
-    announce(&config, &state, &addresses);
+    announce(args, &config, &state, &addresses);
     let outcome = engine.system.run(Some(signals), args.duration);
     let code = report(args, &state, &engine.sources, &outcome);
     log::info!(target: "engine", "event=engine.exit code={code}");
@@ -262,13 +262,15 @@ fn credentials(venue: &VenueConfig) -> Result<Credentials, Failure> {
 }
 
 /// What an operator wants to see first (operations, 2.3).
-fn announce(config: &Config, state: &StateDir, addresses: &Addresses) {
+fn announce(args: &RunArgs, config: &Config, state: &StateDir, addresses: &Addresses) {
+    let file = args.config.config.as_deref().unwrap_or(Path::new("none"));
     let (version, pid, mode) = (env!("CARGO_PKG_VERSION"), std::process::id(), config.mode.label());
     let threading = if config.shared_threading { "shared" } else { "dedicated" };
     log::info!(
         target: "engine",
-        "event=engine.start version={version} pid={pid} mode={mode} threading={threading} state={:?}",
-        state.path()
+        "event=engine.start version={version} pid={pid} mode={mode} threading={threading} state={:?} config={:?}",
+        state.path(),
+        file
     );
     for symbol in config.venues.iter().flat_map(|v| &v.symbols) {
         let limits = serde_json::to_value(limits_of(config, symbol)).unwrap_or_default();

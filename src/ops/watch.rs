@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::clock::MonoNs;
 use crate::runtime::actor::{Actor, Cx, Fault, Stop, Waits, Work};
 use crate::runtime::system::StopHandle;
-use crate::trading::domain::BookState;
-use crate::trading::telemetry::SessionState;
+use crate::trading::domain::{BookState, Instrument};
+use crate::trading::telemetry::{BookView, SessionState};
 
-use super::sources::StatusSources;
+use super::sources::{Stage, StatusSources};
 
 /// How often it looks: a human sees no difference, and an idle engine stays idle.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -62,20 +62,24 @@ impl Watch {
     }
 
     fn look(&mut self, now: MonoNs) {
+        // A drain takes everything down on purpose: the supervisor tells of it.
+        if matches!((self.sources.engine)().stage, Stage::Draining | Stage::Stopped) {
+            return;
+        }
         for (watched, seen) in self.sources.feeds.iter().zip(&mut self.feeds) {
             let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else {
                 continue;
             };
-            if changed(seen, state) {
-                tell("feed", watched.actor(), state == SessionState::Live, state.label(), &why);
+            if let Some(before) = changed(seen, state) {
+                tell("feed", watched.actor(), before, state, &why);
             }
         }
         for (watched, seen) in self.sources.orders.iter().zip(&mut self.sessions) {
             let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else {
                 continue;
             };
-            if changed(seen, state) {
-                tell("session", watched.actor(), state == SessionState::Live, state.label(), &why);
+            if let Some(before) = changed(seen, state) {
+                tell("session", watched.actor(), before, state, &why);
             }
         }
         self.look_at_books();
@@ -84,27 +88,20 @@ impl Watch {
     }
 
     fn look_at_books(&mut self) {
-        let (sources, seen) = (&self.sources, &mut self.books);
+        let (sources, all) = (&self.sources, &mut self.books);
+        let mut look = |book: &BookView| {
+            let index = book.instrument.index();
+            let (Some(seen), Some(instrument)) =
+                (all.get_mut(index), sources.instruments.get(index))
+            else {
+                return;
+            };
+            if let Some(before) = changed(seen, book.state) {
+                tell_book(instrument, before, book);
+            }
+        };
         for watched in &sources.books {
-            watched.read(|view| {
-                for book in &view.books {
-                    let index = book.instrument.index();
-                    let (Some(seen), Some(instrument)) = (seen.get_mut(index), sources.instruments.get(index)) else {
-                        continue;
-                    };
-                    if !changed(seen, book.state) {
-                        continue;
-                    }
-                    let (venue, symbol, id) = (&instrument.venue_name, &instrument.symbol, book.update_id);
-                    let state = book.state.label();
-                    if book.state == BookState::Live {
-                        log::info!(target: "engine", "event=book.live venue={venue} symbol={symbol} update_id={id}");
-                    } else {
-                        let gaps = book.gaps;
-                        log::warn!(target: "engine", "event=book.{state} venue={venue} symbol={symbol} update_id={id} gaps={gaps}");
-                    }
-                }
-            });
+            watched.read(|view| view.books.iter().for_each(&mut look));
         }
     }
 
@@ -112,10 +109,8 @@ impl Watch {
         if self.ordered {
             return;
         }
-        let sent = |w: &super::sources::Watched<_>| -> u64 {
-            w.read(|v: &crate::trading::telemetry::OrdersView| v.totals.sent).unwrap_or(0)
-        };
-        if self.sources.orders.iter().map(sent).sum::<u64>() > 0 {
+        let sent = self.sources.orders.iter().filter_map(|o| o.read(|v| v.totals.sent));
+        if sent.sum::<u64>() > 0 {
             self.ordered = true;
             log::info!(target: "engine", "event=order.first");
         }
@@ -145,22 +140,39 @@ impl Watch {
     }
 }
 
-/// Notes the state; whether it differs from the last one seen.
-fn changed<T: Copy + PartialEq>(seen: &mut Option<T>, state: T) -> bool {
-    let differs = *seen != Some(state);
-    *seen = Some(state);
-    differs
+/// Notes the state; what it was before, if it differs.
+fn changed<T: Copy + PartialEq>(seen: &mut Option<T>, state: T) -> Option<Option<T>> {
+    let before = seen.replace(state);
+    (before != Some(state)).then_some(before)
 }
 
-/// Up and down are told; the steps in between are only for those who look closer.
-fn tell(what: &str, actor: &str, up: bool, state: &str, why: &str) {
-    if up {
+/// Up and losing it are told; the steps in between are only for those who look closer.
+fn tell(what: &str, actor: &str, before: Option<SessionState>, state: SessionState, why: &str) {
+    let word = state.label();
+    if state == SessionState::Live {
         log::info!(target: "engine", "event={what}.up actor={actor}");
-    } else if state == SessionState::Down.label() {
-        log::warn!(target: "engine", "event={what}.down actor={actor} why={why:?}");
+    } else if before == Some(SessionState::Live) {
+        log::warn!(target: "engine", "event={what}.down actor={actor} state={word} why={why:?}");
+    } else if !why.is_empty() && state == SessionState::Down {
+        log::info!(target: "engine", "event={what}.retry actor={actor} why={why:?}");
     } else {
-        log::debug!(target: "engine", "event={what}.{state} actor={actor}");
+        log::debug!(target: "engine", "event={what}.{word} actor={actor}");
     }
+}
+
+fn tell_book(instrument: &Instrument, before: Option<BookState>, book: &BookView) {
+    let (venue, symbol, state) = (&instrument.venue_name, &instrument.symbol, book.state.label());
+    let (id, gaps) = (book.update_id, book.gaps);
+    let level = match (before, book.state) {
+        (_, BookState::Live) => log::Level::Info,
+        (Some(BookState::Live), _) => log::Level::Warn,
+        _ => log::Level::Debug,
+    };
+    log::log!(
+        target: "engine",
+        level,
+        "event=book.{state} venue={venue} symbol={symbol} update_id={id} gaps={gaps}"
+    );
 }
 
 impl Actor for Watch {

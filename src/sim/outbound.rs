@@ -62,6 +62,9 @@ impl Venue {
         }
         if self.delayed.len() >= DELAYED_MAX {
             self.counters.delayed_dropped += 1;
+            // A frame left out silently would be a hole that no venue makes, a request without an answer a
+            // connection that waits for ever.
+            self.server.drop_conn(conn);
             return;
         }
         let due = self.now.after(delay).max(busy);

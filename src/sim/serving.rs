@@ -29,6 +29,7 @@ impl Venue {
                     self.streams.close(conn);
                     self.sessions.remove(&conn);
                     self.silenced.retain(|c| *c != conn);
+                    self.busy_until.remove(&conn);
                 }
                 // No dialect of ours has binary messages.
                 ServerEvent::Binary { conn } => self.server.close(conn, 1003, "text only"),

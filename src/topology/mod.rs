@@ -29,6 +29,8 @@ pub mod state;
 pub mod world;
 // The edges and their policies.
 mod edges;
+// The engine seen as a whole, and its last resort.
+mod oversight;
 // The children, one function per kind of actor.
 mod wiring;
 

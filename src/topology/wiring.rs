@@ -2,21 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, SPOT_DECIMALS, Sync};
-use crate::net::HttpRequest;
 use crate::net::url::WsUrl;
 use crate::ops::server::{OpsServer, OpsSettings};
-use crate::ops::sources::{EngineState, EventLine, Stage, StatusSources, TradingGate, Watched};
+use crate::ops::sources::{EventLine, StatusSources, Watched};
 use crate::ops::watch::{Watch, WatchSettings};
 use crate::runtime::actor::{Actor, ActorId, Cx, Fault};
 use crate::runtime::child::ChildSpec;
 use crate::runtime::fault::FaultSpec;
-use crate::runtime::health::{ActorState, Cell, HealthTable};
+use crate::runtime::health::Cell;
 use crate::runtime::idle::IdleStrategy;
 use crate::runtime::mailbox::{Latest, Mailbox};
-use crate::runtime::placement::Plan;
 use crate::runtime::system::SystemBuilder;
 use crate::runtime::view::View;
 use crate::sim::venue::Venue;
@@ -33,7 +30,6 @@ use crate::trading::journal::writer::{
     JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy,
 };
 
-use crate::trading::order::emergency::cancel_everything;
 use crate::trading::order::sender::OrderSender;
 use crate::trading::order::settings::{Durability, OrderPorts, OrderSettings, StrategyPort};
 use crate::trading::order::vault::{Kept, Vault};
@@ -45,7 +41,8 @@ use crate::trading::telemetry::JournalView;
 use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, BinanceRest, Flavor};
 
 use super::edges::{StrategyWires, VenueActors, VenuePlace, VenueWires, market_records};
-use super::{Engine, EngineError, Parts, World, drain_timeout};
+use super::oversight::{cancel_on_fresh_connections, engine_state, idle_labels};
+use super::{Engine, EngineError, Parts, drain_timeout};
 
 pub(super) struct Wiring<'a> {
     config: &'a Config,
@@ -359,7 +356,8 @@ impl<'a> Wiring<'a> {
                 OnExit::Keep => crate::trading::order::settings::OnExit::Keep,
             },
             ack_timeout: OrderSettings::ACK_TIMEOUT,
-            measure: Some(self.parts.world.clock.clone()),
+            // The hot path reads the clock once per turn: an order counts as sent when its turn began.
+            measure: None,
             seed: self.config.demo.seed,
         })
     }
@@ -521,87 +519,6 @@ impl<'a> Wiring<'a> {
 
 /// The drain phase of those that only look, and of the embedded venue.
 const LAST_PHASE: u8 = 5;
-
-/// Where the engine stands, out of its actors' cells and the kill switch.
-fn engine_state(health: &HealthTable, switch: &KillSwitch) -> EngineState {
-    let states: Vec<ActorState> = health.iter().map(|c| c.state()).collect();
-    let stage = if states.iter().all(|s| *s == ActorState::Exited) {
-        Stage::Stopped
-    } else if states.iter().any(|s| matches!(s, ActorState::Draining | ActorState::Exited)) {
-        Stage::Draining
-    } else if health
-        .iter()
-        .any(|c| c.generation() == 0 || (c.generation() == 1 && c.state() == ActorState::Starting))
-    {
-        Stage::Starting
-    } else {
-        Stage::Running
-    };
-    let trading = switch.state();
-    let mut reasons: Vec<String> = switch.reason().into_iter().collect();
-    if trading.fences > 0 {
-        reasons.push("an actor makes no progress: trading is fenced".to_owned());
-    }
-    let gate = if trading.enabled() { TradingGate::Open } else { TradingGate::Halted };
-    EngineState { stage, trading: gate, reasons }
-}
-
-fn idle_labels(plan: &Plan, actors: usize) -> Vec<String> {
-    let mut labels = vec![String::new(); actors];
-    for host in &plan.hosts {
-        for seat in &host.seats {
-            if let Some(label) = labels.get_mut(seat.index()) {
-                host.idle.label().clone_into(label);
-            }
-        }
-    }
-    labels
-}
-
-/// Cancels everything without the order senders, which may be what hangs: over REST, on connections of its own.
-fn cancel_on_fresh_connections(
-    world: &World,
-    venues: &[(BinanceRest, String, Vec<String>)],
-    limit: Duration,
-) {
-    let begun = world.clock.now();
-    for (rest, base_url, symbols) in venues {
-        let mut client = match (world.http)() {
-            Ok(client) => client,
-            Err(e) => {
-                log::error!(target: "engine", "event=emergency.failed url={base_url} why=\"{e}\"");
-                continue;
-            }
-        };
-        let mut request = |number: usize| {
-            let call = rest.cancel_all(symbols.get(number)?, world.clock.utc());
-            let base_url = base_url.clone();
-            let (method, target, headers) = (call.method, call.target, call.headers);
-            Some(HttpRequest { method, base_url, target, headers, body: Vec::new() })
-        };
-        let left = limit.saturating_sub(world.clock.now().since(begun));
-        // The system's client blocks in the call itself; there is nothing to wait for in between.
-        let done = cancel_everything(
-            client.as_mut(),
-            &world.clock,
-            left,
-            &mut request,
-            &nothing_open,
-            &mut std::thread::yield_now,
-        );
-        log::warn!(
-            target: "engine",
-            "event=emergency.cancelled url={base_url} confirmed={} unconfirmed={} last_error={:?}",
-            done.confirmed, done.unconfirmed, done.last_error
-        );
-    }
-}
-
-/// Binance answers a cancel of nothing with -2011.
-fn nothing_open(status: u16, body: &[u8]) -> bool {
-    status == 400
-        && serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|v| v["code"] == -2011)
-}
 
 /// The position that an earlier process left in the journal goes on.
 fn carry(carried: &Recovery, instrument: &Instrument, vault: &Vault) {

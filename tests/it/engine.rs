@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::process::{Process, http};
 
 /// A venue process of its own and its address.
-struct Venue {
+pub(crate) struct Venue {
     process: Process,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Venue {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut all =
             vec!["venue", "--listen", "127.0.0.1:0", "--key", "k-test", "--secret", "s-test"];
         all.extend(args);
@@ -24,7 +24,7 @@ impl Venue {
         Self { process, addr }
     }
 
-    fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         let (status, body) = http(self.addr, "GET", "/sim/state", "").expect("the venue answers");
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).expect("JSON")
@@ -32,12 +32,12 @@ impl Venue {
 }
 
 /// A configuration that trades at `venue`, with its keys in files; the folder lives as long as the value.
-struct Setup {
+pub(crate) struct Setup {
     dir: tempfile::TempDir,
 }
 
 impl Setup {
-    fn new(venue: SocketAddr) -> Self {
+    pub(crate) fn new(venue: SocketAddr) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a temporary folder");
         for (name, text) in [("key", "k-test"), ("secret", "s-test")] {
@@ -60,7 +60,7 @@ impl Setup {
         self.dir.path().join(name).display().to_string()
     }
 
-    fn start(&self, args: &[&str]) -> Process {
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
         let (config, state, report) =
             (self.path("engine.toml"), self.path("state"), self.path("report.json"));
         let mut all = vec!["run", &config, "--state", &state, "--report", &report];
@@ -68,14 +68,14 @@ impl Setup {
         Process::start(&all)
     }
 
-    fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         let text =
             std::fs::read_to_string(PathBuf::from(self.path("report.json"))).expect("a report");
         serde_json::from_str(&text).expect("JSON")
     }
 }
 
-fn open_orders(state: &Value) -> usize {
+pub(crate) fn open_orders(state: &Value) -> usize {
     let accounts = state["accounts"].as_array().expect("accounts");
     accounts.iter().map(|a| a["open_orders"].as_array().expect("open orders").len()).sum()
 }
@@ -85,6 +85,14 @@ fn venue_position(state: &Value, symbol: &str) -> String {
     let positions = state["accounts"][0]["positions"].as_array().expect("positions");
     let found = positions.iter().find(|p| p["symbol"] == symbol).expect("the symbol");
     found["qty"].as_str().expect("a quantity").to_owned()
+}
+
+/// The engine has ended: it and the venue agree on orders and position, and no message is unaccounted for.
+pub(crate) fn assert_agreed(venue: &Venue, setup: &Setup) {
+    let (state, report) = (venue.state(), setup.report());
+    assert_eq!(open_orders(&state), 0);
+    assert_eq!(report["positions"][0]["qty"], venue_position(&state, "BTCUSDT").as_str());
+    assert_books_balance(&report);
 }
 
 fn assert_books_balance(report: &Value) {
@@ -143,10 +151,7 @@ fn engine_and_venue_agree_and_no_order_is_left() {
     engine.wait_json(addr, "/status", "fills", |s| s["orders"]["filled"].as_u64() > Some(3));
     engine.signal(Signal::TERM);
     assert_eq!(engine.wait_exit().0, 0, "{}", engine.log());
-    let (state, report) = (venue.state(), setup.report());
-    assert_eq!(open_orders(&state), 0);
-    assert_eq!(report["positions"][0]["qty"], venue_position(&state, "BTCUSDT").as_str());
-    assert_books_balance(&report);
+    assert_agreed(&venue, &setup);
 }
 
 #[test]
@@ -233,9 +238,7 @@ fn a_killed_engine_is_made_whole_by_the_next() {
     engine.wait_line("event=engine.live");
     engine.signal(Signal::TERM);
     assert_eq!(engine.wait_exit().0, 0, "{}", engine.log());
-    let state = venue.state();
-    assert_eq!(open_orders(&state), 0);
-    assert_eq!(setup.report()["positions"][0]["qty"], venue_position(&state, "BTCUSDT").as_str());
+    assert_agreed(&venue, &setup);
 }
 
 #[test]
@@ -249,6 +252,16 @@ fn one_engine_per_state_folder() {
     assert!(second.log().contains(&format!("process {}", first.pid())), "{}", second.log());
     first.signal(Signal::TERM);
     assert_eq!(first.wait_exit().0, 0);
+}
+
+#[test]
+fn live_needs_every_limit() {
+    let venue = Venue::start(&[]);
+    let setup = Setup::new(venue.addr);
+    let mut engine = setup.start(&["--mode", "live", "--set", "risk.order_qty_max=0.1"]);
+    assert_eq!(engine.wait_exit().0, 78, "{}", engine.log());
+    assert!(engine.log().contains("risk.position_max is not set for BTCUSDT"), "{}", engine.log());
+    assert!(!engine.log().contains("order_qty_max"), "{}", engine.log());
 }
 
 #[test]

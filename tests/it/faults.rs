@@ -1,18 +1,14 @@
 //! `--fault` on the built binary: every actor may panic, spin or block, and the promises hold.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use rustix::process::Signal;
 
+use super::engine::{Setup, Venue, assert_agreed, open_orders};
 use super::process::Process;
-
-fn demo(fault: &str) -> (Process, SocketAddr) {
-    let mut engine = Process::start(&["run", "--set", "demo.updates_per_s=200", "--fault", fault]);
-    let addr = engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
-    (engine, addr)
-}
 
 fn actor<'a>(status: &'a Value, id: &str) -> &'a Value {
     let actors = status["actors"].as_array().expect("actors");
@@ -21,50 +17,77 @@ fn actor<'a>(status: &'a Value, id: &str) -> &'a Value {
 
 /// The actor panics once, in the middle of trading; it is restarted, trading goes on, engine and venue agree.
 #[track_caller]
-fn restarted(id: &str) {
-    let (mut engine, addr) = demo(&format!("panic:{id}:after=1500ms"));
-    engine.wait_line("event=actor.exit");
-    engine.wait_line("event=actor.ready");
+fn restarted(id: &str, settings: &[&str]) {
+    let venue = Venue::start(&["--updates-per-s", "200"]);
+    let setup = Setup::new(venue.addr);
+    let fault = format!("panic:{id}:after=1500ms");
+    let mut args = vec!["--ops", "127.0.0.1:0", "--fault", &fault];
+    args.extend(settings.iter().flat_map(|s| ["--set", s]));
+    let mut engine = setup.start(&args);
+    let addr: SocketAddr =
+        engine.wait_value("event=ops.listening", "addr").parse().expect("an address");
+    let down = time_of(&engine.wait_line("event=actor.exit"));
+    let up = time_of(&engine.wait_line("event=actor.ready"));
+    println!("{id}: up again after {:?}", up - down);
     let status = engine.wait_json(addr, "/status", "live again", |s| {
         s["state"] == "live" && actor(s, id)["generation"] == 2
     });
     let panicked = actor(&status, id);
     assert_eq!(panicked["restarts"], 1, "{panicked}");
-    assert!(panicked["last_exit"].as_str().is_some_and(|e| e.contains("panic")), "{panicked}");
+    let why = panicked["last_exit"].as_str();
+    assert!(why.is_some_and(|e| e.contains("panic")), "{panicked}");
+    let others = status["actors"].as_array().expect("actors").iter();
+    let moved: Vec<_> = others.filter(|a| a["id"] != id && a["generation"] != 1).collect();
+    assert!(moved.is_empty(), "others were restarted, too: {moved:?}");
     let sent = status["orders"]["sent"].as_u64();
     engine.wait_json(addr, "/status", "trades on", |s| s["orders"]["sent"].as_u64() > sent);
     engine.signal(Signal::TERM);
     assert_eq!(engine.wait_exit().0, 0, "{}", engine.log());
+    assert_agreed(&venue, &setup);
+}
+
+/// When a log line was written, as a duration since midnight.
+fn time_of(line: &str) -> Duration {
+    let (clock, _) = line.split_once('Z').expect("a time");
+    let mut parts = clock.split_once('T').expect("date and time").1.split([':', '.']);
+    let mut next = || parts.next().and_then(|p| p.parse::<u64>().ok()).expect("a number");
+    let seconds = (next() * 60 + next()) * 60 + next();
+    Duration::from_secs(seconds) + Duration::from_micros(next())
 }
 
 #[test]
 fn feed_panics() {
-    restarted("feed-binance");
+    restarted("feed-binance", &[]);
 }
 
 #[test]
 fn book_panics() {
-    restarted("book-binance");
+    restarted("book-binance", &[]);
 }
 
 #[test]
 fn strategy_panics() {
-    restarted("strategy-quotes");
+    restarted("strategy-quotes", &[]);
 }
 
 #[test]
 fn order_sender_panics() {
-    restarted("orders-binance");
+    restarted("orders-binance", &[]);
 }
 
 #[test]
 fn rest_worker_panics() {
-    restarted("rest-binance");
+    restarted("rest-binance", &[]);
 }
 
 #[test]
 fn journal_panics() {
-    restarted("journal");
+    restarted("journal", &[]);
+}
+
+#[test]
+fn a_panic_on_a_shared_thread_is_one_actors() {
+    restarted("strategy-quotes", &["threading=shared"]);
 }
 
 #[test]
@@ -102,4 +125,16 @@ fn a_blocked_book_is_named_and_ends_the_process() {
 #[test]
 fn a_blocked_order_sender_is_named_and_ends_the_process() {
     wedged("block:orders-binance:after=1500ms", "orders-binance", "blocked");
+}
+
+#[test]
+fn what_a_hanging_order_sender_leaves_open_is_cancelled_over_another_connection() {
+    let venue = Venue::start(&[]);
+    let setup = Setup::new(venue.addr);
+    let mut engine = setup.start(&["--ops", "off", "--fault", "block:orders-binance:after=2s"]);
+    engine.wait_line("event=order.first");
+    let line = engine.wait_line("event=emergency.cancelled");
+    assert!(line.contains("confirmed=1 unconfirmed=0"), "{line}");
+    assert_eq!(engine.wait_exit().0, 75, "{}", engine.log());
+    assert_eq!(open_orders(&venue.state()), 0);
 }

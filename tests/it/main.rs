@@ -31,3 +31,7 @@ mod process;
 mod engine;
 // --fault on the built engine.
 mod faults;
+// A recorded day, traded over real sockets.
+mod recorded;
+// The files in config/, and what `check` says.
+mod config;

@@ -4,6 +4,7 @@
 //! acknowledgement, fills before it, duplicate and late fills, lost answers, disconnects, restarts, the journal's
 //! stall, fences and the drain.
 
+use arrayvec::ArrayString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -120,7 +121,7 @@ impl OrderDialect for Words {
 }
 
 fn refusal(code: i32) -> VenueError {
-    VenueError { status: 400, code, message: String::new(), retry_after: None }
+    VenueError { status: 400, code, message: ArrayString::new(), retry_after: None }
 }
 
 /// The venue: what it holds, what it was asked, and which questions it does not answer by itself.

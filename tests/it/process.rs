@@ -45,6 +45,14 @@ impl Process {
         Self { child, pidfd, stderr, log: String::new(), seen: 0 }
     }
 
+    /// Runs `pindrop` to its end; the exit code and the JSON on its standard output.
+    pub(crate) fn answer(args: &[&str]) -> (i32, Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_pindrop")).args(args).output();
+        let output = output.expect("the binary starts");
+        let json = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
+        (output.status.code().unwrap_or(-1), json)
+    }
+
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

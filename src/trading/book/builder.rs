@@ -26,6 +26,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// How often it is doubled: at most every 8 s, far below the venue's request weight.
 const RETRY_DOUBLINGS_MAX: u32 = 5;
 
+/// A book that was live for this long after its last request is calm: its next hole is the first again. Until
+/// then holes in a row count like failures, or a broken feed would spend the venue's whole request weight.
+const CALM_AFTER: Duration = Duration::from_secs(10);
+
 /// What a book builder keeps, and its patience.
 #[derive(Clone, Debug)]
 pub struct BookBuilderSettings {
@@ -87,6 +91,9 @@ struct Slot {
     /// When the feed last said anything about it.
     alive: MonoNs,
     silent: bool,
+    /// Whether the feed has said anything since it may last have been down unnoticed. Before, a snapshot that no
+    /// delta refutes proves nothing.
+    heard: bool,
     /// When an unproved snapshot is believed.
     settles: MonoNs,
     asking: Asking,
@@ -101,6 +108,8 @@ struct Asking {
     next: MonoNs,
     /// Answers that did not help in a row.
     failures: u32,
+    /// Whether the stream had a hole since the answer awaited was asked for.
+    outdated: bool,
 }
 
 impl Asking {
@@ -123,8 +132,9 @@ impl Slot {
             disagreements: 0,
             alive: MonoNs::ZERO,
             silent: false,
+            heard: false,
             settles: MonoNs::NEVER,
-            asking: Asking { awaited: None, next: MonoNs::ZERO, failures: 0 },
+            asking: Asking { awaited: None, next: MonoNs::ZERO, failures: 0, outdated: false },
             tick_known: false,
         }
     }
@@ -150,10 +160,11 @@ impl Slot {
         }
     }
 
-    /// The feed said something about this book; whether it was thought silent before.
+    /// The feed said something about this book; whether it was thought silent, or was not heard, before.
     fn live_again(&mut self, now: MonoNs) -> bool {
         self.alive = now;
-        std::mem::take(&mut self.silent)
+        let heard = std::mem::replace(&mut self.heard, true);
+        std::mem::take(&mut self.silent) || !heard
     }
 
     /// Holds the venue's own touch against ours, where both are of one update.
@@ -169,7 +180,7 @@ impl Slot {
 
     /// The earliest moment at which time alone changes something.
     fn due(&self, settings: &BookBuilderSettings) -> MonoNs {
-        let mut due = self.settles;
+        let mut due = if self.heard { self.settles } else { MonoNs::NEVER };
         if self.sync.wants_snapshot() {
             due = due.min(self.asking.awaited.unwrap_or(self.asking.next));
         }
@@ -276,6 +287,9 @@ impl BookBuilder {
         let slot = &mut self.slots[n];
         let step = slot.sync.take(&chunk);
         if chunk.last {
+            if std::mem::take(&mut slot.asking.outdated) {
+                slot.sync.distrust();
+            }
             slot.asking.ended(cx.now);
             self.due = cx.now;
         } else if slot.asking.awaited.is_some() {
@@ -289,7 +303,7 @@ impl BookBuilder {
     fn on_trade(&mut self, trade: Trade, cx: &Cx) {
         let Some(n) = self.slot(trade.instrument) else { return };
         if self.slots[n].live_again(cx.now) {
-            self.publish(n, cx);
+            self.stepped(n, cx);
         }
         for trades in &self.ports.trades {
             // A full mailbox drops and counts; a closed one belongs to a strategy that has ended.
@@ -305,13 +319,16 @@ impl BookBuilder {
         slot.ticker = ticker;
         slot.compare();
         if woke {
-            self.publish(n, cx);
+            self.stepped(n, cx);
         }
     }
 
     fn reset(&mut self, n: usize, reason: ResetReason, cx: &Cx) {
         let slot = &mut self.slots[n];
         slot.alive = cx.now;
+        // The word that the connection is gone may be among what an overrun dropped.
+        slot.heard = matches!(reason, ResetReason::Connected | ResetReason::Undecodable);
+        slot.asking.outdated |= slot.asking.awaited.is_some();
         slot.sync.reset(reason);
         if reason == ResetReason::Connected {
             // The pauses between connections are pause enough.
@@ -328,7 +345,7 @@ impl BookBuilder {
             (true, MonoNs::NEVER) => cx.now.after(self.settings.settle_after),
             (true, settles) => settles,
         };
-        if slot.sync.state() == BookState::Live {
+        if slot.sync.state() == BookState::Live && cx.now.since(slot.asking.next) >= CALM_AFTER {
             slot.asking.failures = 0;
         }
         if slot.sync.wants_snapshot() || slot.settles != MonoNs::NEVER {
@@ -369,7 +386,7 @@ impl BookBuilder {
         for n in 0..self.slots.len() {
             self.ask(n, cx);
             let slot = &mut self.slots[n];
-            if slot.settles <= cx.now {
+            if slot.heard && slot.settles <= cx.now {
                 slot.settles = MonoNs::NEVER;
                 slot.sync.settle();
             }

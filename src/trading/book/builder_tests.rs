@@ -363,3 +363,104 @@ fn other_instruments_are_left_alone() {
     rig.say(MarketUpdate::Depth(DepthChunk { instrument: InstrumentId(9), ..delta(50, 50) }));
     assert_eq!(rig.state(), None);
 }
+
+/// A generation whose predecessor died: nobody says again whether the feed is connected.
+fn reborn() -> Rig {
+    let mut rig = rig();
+    rig.cx.generation = Generation(2);
+    rig.builder.on_start(&mut rig.cx).expect("starts");
+    rig.turn();
+    assert!(rig.asked());
+    while rig.state().is_some() {}
+    rig
+}
+
+#[test]
+fn a_snapshot_proves_nothing_while_the_feed_was_not_heard() {
+    let mut rig = reborn();
+    rig.answer(10);
+    rig.pass(10_000);
+    assert_eq!(rig.state(), Some(BookState::Syncing), "the connection may be down");
+    rig.say(MarketUpdate::Trade(Trade { instrument: MINE, ..Trade::default() }));
+    assert_eq!(rig.state(), Some(BookState::Live));
+}
+
+#[test]
+fn an_overrun_may_have_swallowed_the_end_of_the_connection() {
+    let mut rig = rig();
+    rig.live();
+    for n in 0..=FEED_CAPACITY as u64 {
+        rig.feed.offer(MarketUpdate::Depth(delta(12 + n, 12 + n))).expect("never refused");
+    }
+    rig.turn();
+    assert_eq!(rig.state(), Some(BookState::Gap));
+    rig.pass(250);
+    assert!(rig.asked());
+    rig.answer(40);
+    assert_eq!(rig.state(), Some(BookState::Syncing));
+    rig.pass(10_000);
+    assert_eq!(rig.state(), None);
+    rig.say(MarketUpdate::Depth(delta(41, 41)));
+    assert_eq!(rig.state(), Some(BookState::Live));
+}
+
+#[test]
+fn an_answer_from_before_a_lost_connection_is_not_believed_for_silence() {
+    let mut rig = rig();
+    rig.reset(ResetReason::Connected);
+    assert!(rig.asked());
+    rig.reset(ResetReason::Disconnected);
+    rig.reset(ResetReason::Connected);
+    // The venue made this one before the connection that is read now; what happened between is in neither.
+    rig.answer(10);
+    rig.pass(249);
+    assert!(!rig.asked());
+    rig.pass(1);
+    assert!(rig.asked());
+    rig.pass(3_000);
+    assert_ne!(rig.builder.slots[0].state(), BookState::Live);
+    rig.answer(11);
+    rig.pass(2_000);
+    assert_eq!(rig.builder.slots[0].state(), BookState::Live);
+}
+
+#[test]
+fn an_answer_from_before_a_lost_connection_will_do_when_deltas_prove_it() {
+    let mut rig = rig();
+    rig.reset(ResetReason::Connected);
+    rig.reset(ResetReason::Disconnected);
+    rig.reset(ResetReason::Connected);
+    rig.say(MarketUpdate::Depth(delta(11, 12)));
+    rig.answer(10);
+    assert_eq!(rig.builder.slots[0].state(), BookState::Live);
+}
+
+#[test]
+fn holes_in_a_row_are_asked_about_later_each_time() {
+    let mut rig = rig();
+    rig.live();
+    let mut asked = 0;
+    // Ten seconds of a feed with a hole in every update.
+    for n in 0..100 {
+        let id = 100 + 10 * n;
+        rig.say(MarketUpdate::Depth(delta(id, id)));
+        rig.pass(100);
+        if rig.asked() {
+            asked += 1;
+            rig.answer(id);
+            rig.say(MarketUpdate::Depth(delta(id + 1, id + 1)));
+        }
+    }
+    assert!(asked <= 6, "{asked} snapshots in ten seconds");
+    // A calm while later, the next hole is healed at once.
+    rig.pass(8_000);
+    rig.asked();
+    rig.answer(5_000);
+    rig.pass(2_000);
+    for n in 1..200 {
+        rig.say(MarketUpdate::Depth(delta(5_000 + n, 5_000 + n)));
+        rig.pass(100);
+    }
+    rig.say(MarketUpdate::Depth(delta(9_000, 9_000)));
+    assert!(rig.asked());
+}

@@ -92,6 +92,8 @@ pub struct BookSync {
     streaming: bool,
     /// Whether the next alignment is one after a loss.
     lost: bool,
+    /// The highest last id of any complete delta of this connection, applied or not.
+    newest: u64,
     /// Pieces not applied yet: complete messages first, then the one whose last piece has not come.
     buffer: Vec<DepthChunk>,
     /// How many pieces belong to complete messages.
@@ -122,6 +124,7 @@ impl BookSync {
             stamps: Stamps::default(),
             streaming: false,
             lost: false,
+            newest: 0,
             buffer: Vec::with_capacity(BUFFER_CHUNKS),
             whole: 0,
             loading: None,
@@ -208,6 +211,10 @@ impl BookSync {
         self.chain = Chain::None;
         self.loading = None;
         self.forget_buffer();
+        if matches!(reason, ResetReason::Connected | ResetReason::Disconnected) {
+            // Another connection may be to a venue that counts anew.
+            self.newest = 0;
+        }
         (self.state, self.streaming) = match reason {
             ResetReason::Connected => (BookState::Syncing, true),
             ResetReason::Disconnected => (BookState::Stale, false),
@@ -231,6 +238,14 @@ impl BookSync {
         }
     }
 
+    /// The snapshot was asked for before the stream's last hole: unless deltas have proved it, it may be older
+    /// than what the hole swallowed.
+    pub fn distrust(&mut self) {
+        if self.chain == Chain::Snapshot {
+            self.refuse();
+        }
+    }
+
     fn take_delta(&mut self, chunk: &DepthChunk) -> Step {
         let begins = !self.streaming;
         self.streaming = true;
@@ -239,6 +254,9 @@ impl BookSync {
             self.buffer.truncate(self.whole);
         } else if !self.continues(chunk) {
             return Step::Nothing;
+        }
+        if chunk.last {
+            self.newest = self.newest.max(chunk.last_id);
         }
         let alone = chunk.first && chunk.last;
         if alone && self.chain != Chain::None {
@@ -439,6 +457,10 @@ impl BookSync {
         self.chain = Chain::Snapshot;
         self.state = BookState::Syncing;
         self.replay();
+        if self.chain == Chain::Snapshot && self.update_id < self.newest {
+            // A delta behind it was seen and forgotten: nothing that is still to come can align.
+            return self.refuse();
+        }
         Step::Changed
     }
 }

@@ -287,3 +287,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_snapshot_older_than_what_was_seen_and_forgotten_is_refused() {
+    let mut sync = live();
+    sync.take(&delta(11, 20, None));
+    sync.reset(ResetReason::Undecodable);
+    sync.take(&snapshot(15));
+    sync.settle();
+    assert_ne!(sync.state(), BookState::Live, "11 to 20 was applied once and is not in this book");
+    assert_eq!(sync.counts().refused_snapshots, 1);
+    sync.take(&snapshot(20));
+    sync.settle();
+    assert_eq!(sync.state(), BookState::Live);
+    // Another connection may lead to a venue that counts anew.
+    sync.reset(ResetReason::Disconnected);
+    sync.reset(ResetReason::Connected);
+    sync.take(&snapshot(3));
+    sync.settle();
+    assert_eq!(sync.state(), BookState::Live);
+}

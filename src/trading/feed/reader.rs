@@ -243,12 +243,13 @@ impl FeedReader {
                     self.lost("the venue announced its shutdown", now);
                 }
             }
-            Err(_) => self.on_undecodable(now),
+            Err(error) => self.on_undecodable(&error.to_string(), now),
         }
     }
 
     /// Nobody knows what was in that frame: the books are built anew.
-    fn on_undecodable(&mut self, now: MonoNs) {
+    fn on_undecodable(&mut self, why: &str, now: MonoNs) {
+        why.clone_into(&mut self.last_error);
         self.undecodable += 1;
         self.undecodable_in_a_row += 1;
         self.sink.reset(ResetReason::Undecodable, now);
@@ -266,7 +267,7 @@ impl FeedReader {
                 Ok(None) => break,
                 Ok(Some(WsEvent::Opened)) => self.on_open(now),
                 Ok(Some(WsEvent::Text(text))) => self.on_frame(text.as_bytes(), now),
-                Ok(Some(WsEvent::Binary(_))) => self.on_undecodable(now),
+                Ok(Some(WsEvent::Binary(_))) => self.on_undecodable("binary message", now),
                 Ok(Some(WsEvent::Closed { code, reason })) => {
                     self.lost(&format!("closed by peer: {code} {reason}"), now);
                 }

@@ -280,9 +280,10 @@ fn retry_after(answer: &HttpResponse) -> Duration {
 
 impl Actor for RestWorker {
     fn turn(&mut self, cx: &mut Cx) -> Result<Work, Fault> {
+        // Also while a full mailbox is waited for: a moment that has passed would be waited for without rest.
+        self.poll_at = cx.now.after(POLL_EVERY);
         let mut work = self.take_requests(cx).or(self.send());
         if let Some(job) = self.in_flight {
-            self.poll_at = cx.now.after(POLL_EVERY);
             if let Some(outcome) = self.client.poll(cx.now) {
                 self.in_flight = None;
                 self.on_outcome(job, outcome, cx);

@@ -15,8 +15,8 @@ use crate::trading::domain::{Entry, Instrument, Instruments, Record};
 use super::head::{CarriedPosition, Head, InstrumentRow};
 use super::record::{Decoded, RECORD_BYTES_MAX, RecordError, Stored, decode, encode};
 
-/// Larger files are not read: no setting makes segments of this size, in bytes.
-pub const SEGMENT_BYTES_LIMIT: u64 = 1 << 30;
+/// Larger files are not read, in bytes: the largest setting, and room for the batch that passes it.
+pub const SEGMENT_BYTES_LIMIT: u64 = (1 << 30) + (1 << 20);
 
 /// Why a journal cannot be read or written.
 #[derive(Debug)]

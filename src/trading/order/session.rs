@@ -57,6 +57,10 @@ pub(super) struct Asked {
 }
 
 /// One message out of the connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "passed by value once per frame; a box would be allocated"
+)]
 pub(super) enum Heard {
     /// The upgrade is done.
     Opened,

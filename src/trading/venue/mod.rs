@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use arrayvec::{ArrayString, ArrayVec};
+
 use crate::clock::UtcNs;
 
 use super::domain::instrument::Name;
@@ -134,6 +136,9 @@ pub struct RequestId {
     pub seq: u64,
 }
 
+/// Most bytes kept of the venue's words: enough to tell the documented ones apart.
+pub const VENUE_WORDS_BYTES_MAX: usize = 80;
+
 /// The venue's refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VenueError {
@@ -141,8 +146,8 @@ pub struct VenueError {
     pub status: u16,
     /// The venue's code, such as -2010.
     pub code: i32,
-    /// The venue's words.
-    pub message: String,
+    /// The venue's words, cut to [`VENUE_WORDS_BYTES_MAX`].
+    pub message: ArrayString<VENUE_WORDS_BYTES_MAX>,
     /// For rate limits: do not ask again before this time of the venue, if it says so.
     pub retry_after: Option<UtcNs>,
 }
@@ -235,6 +240,9 @@ pub struct Balance {
     pub locked: i64,
 }
 
+/// Most assets that one event can change: a trade changes three.
+pub const EVENT_BALANCES_MAX: usize = 16;
+
 /// The body of a successful answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -260,6 +268,10 @@ pub enum Answer {
 
 /// One frame of the order session, decoded.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "passed by value once per frame; a box would be allocated"
+)]
 pub enum SessionMessage {
     /// The answer to a request of ours.
     Answer {
@@ -271,7 +283,7 @@ pub enum SessionMessage {
     /// An event about an order.
     Report(VenueReport),
     /// What the account holds after an event; only the assets that changed.
-    Balances(Vec<Balance>),
+    Balances(ArrayVec<Balance, EVENT_BALANCES_MAX>),
     /// The account stream ended: subscribe again.
     StreamEnded,
     /// The venue will close this connection soon.

@@ -4,14 +4,16 @@
 //! Fields and enums: web-socket-api.md (order.place, order.cancel, order.status, myTrades, account.status),
 //! user-data-stream.md (executionReport, outboundAccountPosition), enums.md.
 
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::trading::domain::decimal::parse_scaled;
 use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{ClientOrderId, Commission, ExecType, OrderStatus, Price, Qty, Side};
-use crate::trading::venue::{Balance, DecodeError, VenueOrder, VenueReport, VenueTrade};
+use crate::trading::venue::{
+    Balance, DecodeError, EVENT_BALANCES_MAX, VenueOrder, VenueReport, VenueTrade,
+};
 
 use super::event::utc;
 use super::parse::{Text, typed};
@@ -91,8 +93,9 @@ struct AccountBalance<'a> {
 /// outboundAccountPosition.
 #[derive(Deserialize)]
 pub(super) struct AccountEvent<'a> {
+    // Of fixed size: these come with every fill.
     #[serde(rename = "B", borrow)]
-    balances: Vec<EventBalance<'a>>,
+    balances: ArrayVec<EventBalance<'a>, EVENT_BALANCES_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -213,7 +216,10 @@ impl Account<'_> {
 }
 
 impl AccountEvent<'_> {
-    pub(super) fn decode(&self, bytes: &[u8]) -> Result<Vec<Balance>, DecodeError> {
+    pub(super) fn decode(
+        &self,
+        bytes: &[u8],
+    ) -> Result<ArrayVec<Balance, EVENT_BALANCES_MAX>, DecodeError> {
         self.balances.iter().map(|b| balance(&b.a, &b.f, &b.l, bytes)).collect()
     }
 }

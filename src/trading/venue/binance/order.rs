@@ -254,7 +254,7 @@ impl OrderDialect for BinanceOrders {
     fn is_unknown_order(&self, error: &VenueError) -> bool {
         // errors.md: -2011 has many messages; only this one says that there is no such order.
         error.code == NO_SUCH_ORDER
-            || (error.code == CANCEL_REJECTED && error.message == "Unknown order sent.")
+            || (error.code == CANCEL_REJECTED && error.message.as_str() == "Unknown order sent.")
     }
 
     fn recv_window(&self) -> Duration {

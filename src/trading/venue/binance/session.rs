@@ -4,6 +4,7 @@
 //!
 //! Fields: web-socket-api.md and user-data-stream.md.
 
+use arrayvec::ArrayString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,9 +19,6 @@ use super::market::check_size;
 use super::parse::{Text, object, typed};
 use super::request::request_id;
 use super::symbols::Symbols;
-
-/// Most characters kept of the venue's words.
-const MESSAGE_CHARS_MAX: usize = 300;
 
 // The outside of a frame; `e` is that of a bare event.
 #[derive(Deserialize)]
@@ -63,6 +61,9 @@ struct RateLimited {
 /// Decodes one frame.
 pub(super) fn decode(frame: &[u8], symbols: &Symbols) -> Result<SessionMessage, DecodeError> {
     check_size(frame, FRAME_BYTES_MAX)?;
+    if let Some(position) = wrapped_position(frame) {
+        return Ok(SessionMessage::Balances(position.decode(frame)?));
+    }
     let Some(outside) = object::<Frame<'_>>(frame, "session frame")? else {
         return Ok(SessionMessage::Ignored);
     };
@@ -73,6 +74,17 @@ pub(super) fn decode(frame: &[u8], symbols: &Symbols) -> Result<SessionMessage, 
         Some(event) => self::event(event.get().as_bytes(), symbols),
         None => event(frame, symbols),
     }
+}
+
+/// The balances that come with every fill, in the wrapping and with the keys as the venue writes them. Reading it like
+/// any other frame would allocate, because its list is looked through before its kind is known.
+fn wrapped_position(frame: &[u8]) -> Option<AccountEvent<'_>> {
+    let rest = frame.strip_prefix(b"{\"subscriptionId\":")?;
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let event = rest[digits..].strip_prefix(b",\"event\":")?.strip_suffix(b"}")?;
+    event.starts_with(b"{\"e\":\"outboundAccountPosition\"").then_some(())?;
+    // What does not read like this is read, or refused, in the usual way.
+    serde_json::from_slice(event).ok()
 }
 
 fn answer(
@@ -107,7 +119,7 @@ fn ours(id: &RawValue) -> Option<RequestId> {
 fn refusal(outside: &Frame<'_>, status: u16) -> Result<VenueError, DecodeError> {
     // A gateway in between may answer without the venue's words; the status alone says enough.
     let Some(error) = outside.error else {
-        return Ok(VenueError { status, code: 0, message: String::new(), retry_after: None });
+        return Ok(VenueError { status, code: 0, message: ArrayString::new(), retry_after: None });
     };
     let m: Refusal<'_> = typed(error.get().as_bytes(), "refusal")?;
     let retry_after = m
@@ -115,7 +127,12 @@ fn refusal(outside: &Frame<'_>, status: u16) -> Result<VenueError, DecodeError> 
         .and_then(|data| serde_json::from_str::<RateLimited>(data.get()).ok())
         .and_then(|limited| limited.retry_after)
         .map(utc);
-    let message = m.msg.chars().take(MESSAGE_CHARS_MAX).collect();
+    let mut message = ArrayString::new();
+    for c in m.msg.chars() {
+        if message.try_push(c).is_err() {
+            break;
+        }
+    }
     Ok(VenueError { status, code: m.code, message, retry_after })
 }
 
