@@ -130,6 +130,7 @@ pub(super) fn book_row(sources: &StatusSources, book: &BookView) -> BookStatus {
 
 /// Fills in everything that order senders publish.
 pub(super) fn fill_orders(status: &mut Status, sources: &StatusSources, now: MonoNs) {
+    status.cash = cash(sources);
     for orders in &sources.orders {
         orders.read(|view| {
             add_totals(&mut status.orders, view);
@@ -137,9 +138,6 @@ pub(super) fn fill_orders(status: &mut Status, sources: &StatusSources, now: Mon
             status.open_orders.extend(open);
             let positions = view.positions.iter().map(|position| position_row(sources, position));
             status.positions.extend(positions);
-            for balance in &view.balances {
-                status.cash.insert(balance.asset.to_string(), cash_row(balance));
-            }
             for latency in &view.latency {
                 status.latency_us.insert(latency.name.to_string(), latency_row(latency));
             }
@@ -197,12 +195,26 @@ pub(super) fn position_row(sources: &StatusSources, position: &PositionView) -> 
     }
 }
 
-fn cash_row(balance: &Balance) -> CashStatus {
-    CashStatus { free: balance_text(balance.free), locked: balance_text(balance.locked) }
+/// What all accounts together hold of each asset.
+fn cash(sources: &StatusSources) -> BTreeMap<String, CashStatus> {
+    let mut sums: BTreeMap<Name, (i128, i128)> = BTreeMap::new();
+    for orders in &sources.orders {
+        orders.read(|view| {
+            for balance in &view.balances {
+                let (free, locked) = sums.entry(balance.asset).or_default();
+                *free += i128::from(balance.free);
+                *locked += i128::from(balance.locked);
+            }
+        });
+    }
+    let row = |(asset, (free, locked)): (Name, (i128, i128))| {
+        (asset.to_string(), CashStatus { free: balance_text(free), locked: balance_text(locked) })
+    };
+    sums.into_iter().map(row).collect()
 }
 
-fn balance_text(units: i64) -> String {
-    Notional::from_units(i128::from(units)).display(BALANCE_DECIMALS).to_string()
+fn balance_text(units: i128) -> String {
+    Notional::from_units(units).display(BALANCE_DECIMALS).to_string()
 }
 
 /// One latency in microseconds.

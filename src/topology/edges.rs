@@ -13,7 +13,7 @@ use crate::trading::domain::{
 };
 use crate::trading::limits;
 use crate::trading::order::vault::Vault;
-use crate::trading::telemetry::{BooksView, FeedView, OrdersView, StrategyView};
+use crate::trading::telemetry::{BooksView, FeedView, OrdersView, RestView, StrategyView};
 
 use super::VenueAccess;
 
@@ -84,16 +84,26 @@ pub(super) struct VenueActors {
     pub(super) orders: ActorId,
 }
 
-impl VenueActors {
-    /// Names them.
-    pub(super) fn name(venue: &str, builder: &mut SystemBuilder) -> Self {
-        Self {
-            feed: builder.actor(&format!("feed-{venue}"), true),
-            book: builder.actor(&format!("book-{venue}"), true),
-            rest: builder.actor(&format!("rest-{venue}"), false),
-            orders: builder.actor(&format!("orders-{venue}"), true),
-        }
-    }
+/// Names the actors of all venues and strategies, in flow order: on a shared thread they take their turns in the order of
+/// their ids, so that an update passes all of them in one round.
+pub(super) fn name_actors(config: &Config, builder: &mut SystemBuilder) -> (Vec<VenueActors>, Vec<ActorId>) {
+    let market: Vec<(ActorId, ActorId)> = config
+        .venues
+        .iter()
+        .map(|v| {
+            let feed = builder.actor(&format!("feed-{}", v.name), true);
+            (feed, builder.actor(&format!("book-{}", v.name), true))
+        })
+        .collect();
+    let strategy = |s: &StrategyConfig| builder.actor(&format!("strategy-{}", s.name), true);
+    let strategies = config.strategies.iter().map(strategy).collect();
+    let venues = config.venues.iter().zip(market).map(|(v, (feed, book))| VenueActors {
+        feed,
+        book,
+        orders: builder.actor(&format!("orders-{}", v.name), true),
+        rest: builder.actor(&format!("rest-{}", v.name), false),
+    });
+    (venues.collect(), strategies)
 }
 
 /// One venue: its actors, what joins them, what they show.
@@ -112,6 +122,7 @@ pub(super) struct VenueWires {
     pub(super) written: Written,
     pub(super) vault: Vault,
     pub(super) feed_view: View<FeedView>,
+    pub(super) rest_view: View<RestView>,
     pub(super) book_view: View<BooksView>,
     pub(super) order_view: View<OrdersView>,
 }
@@ -171,6 +182,7 @@ impl VenueWires {
             written: Written::default(),
             vault: Vault::new(instruments),
             feed_view: View::new(),
+            rest_view: View::new(),
             book_view: View::new(),
             order_view: View::new(),
         }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::net::HttpRequest;
-use crate::ops::sources::{EngineState, Stage, TradingGate};
+use crate::ops::sources::{EngineState, RateLimit, Stage, TradingGate, Watched};
 use crate::runtime::health::{ActorState, HealthTable};
 use crate::runtime::placement::Plan;
 use crate::trading::order::emergency::cancel_everything;
 use crate::trading::risk::KillSwitch;
+use crate::trading::telemetry::RestView;
 use crate::trading::venue::binance::BinanceRest;
 
 use super::World;
@@ -46,6 +47,16 @@ pub(super) fn idle_labels(plan: &Plan, actors: usize) -> Vec<String> {
         }
     }
     labels
+}
+
+/// The venues' budgets, as their last REST answers showed them.
+pub(super) fn rate_limits(budgets: &[(String, Watched<RestView>)]) -> Vec<RateLimit> {
+    let row = |(name, watched): &(String, Watched<RestView>)| {
+        let budget = watched.read(|view| view.budget)??;
+        let (used, limit, window) = (budget.used, budget.limit, budget.window);
+        Some(RateLimit { name: name.clone(), used, limit, window })
+    };
+    budgets.iter().filter_map(row).collect()
 }
 
 /// Cancels everything without the order senders, which may be what hangs: over REST, on connections of its own.

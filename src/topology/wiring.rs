@@ -37,11 +37,13 @@ use crate::trading::risk::limits::LimitsConfig;
 use crate::trading::risk::{Exposure, KillSwitch, Limits};
 use crate::trading::strategy;
 use crate::trading::strategy::runner::{StrategyPorts, StrategyRunner, StrategySettings};
-use crate::trading::telemetry::JournalView;
+use crate::trading::telemetry::{JournalView, RestView};
 use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, BinanceRest, Flavor};
 
-use super::edges::{StrategyWires, VenueActors, VenuePlace, VenueWires, market_records};
-use super::oversight::{cancel_on_fresh_connections, engine_state, idle_labels};
+use super::edges::{
+    StrategyWires, VenueActors, VenuePlace, VenueWires, market_records, name_actors,
+};
+use super::oversight::{cancel_on_fresh_connections, engine_state, idle_labels, rate_limits};
 use super::{Engine, EngineError, Parts, drain_timeout};
 
 pub(super) struct Wiring<'a> {
@@ -68,14 +70,8 @@ impl<'a> Wiring<'a> {
     ) -> Result<Self, EngineError> {
         let instruments = instruments(config)?;
         let carried = recover_if_there(&parts.journal_dir)?;
+        let (venues, strategies) = name_actors(config, &mut builder);
         let journal = builder.actor("journal", false);
-        let venues: Vec<VenueActors> =
-            config.venues.iter().map(|v| VenueActors::name(&v.name, &mut builder)).collect();
-        let strategies: Vec<ActorId> = config
-            .strategies
-            .iter()
-            .map(|s| builder.actor(&format!("strategy-{}", s.name), true))
-            .collect();
         let books = venues.iter().map(|v| v.book).collect();
         let mut wiring = Self {
             market_records: market_records(books, journal, &mut builder),
@@ -247,11 +243,13 @@ impl<'a> Wiring<'a> {
         );
         settings.seed = self.config.demo.seed;
         let (requests, snapshots) = (v.requests.clone(), v.snapshots.clone());
+        let view = v.rest_view.clone();
         let (instruments, http) = (Arc::clone(&self.instruments), self.parts.world.http.clone());
         let venue = venue_id(index);
         let (id, book) = (v.actors.rest, v.actors.book);
         let spec = self.child(id, 2, vec![book], move |_| {
-            let ports = RestPorts { requests: requests.inbox(), book: snapshots.outbox() };
+            let ports =
+                RestPorts { requests: requests.inbox(), book: snapshots.outbox(), view: view.clone() };
             let dialect = BinanceMarket::of_venue(Flavor::Spot, &instruments, venue);
             let client = http().map_err(|e| Fault::fatal(e.to_string()))?;
             Ok(Box::new(RestWorker::new(settings.clone(), ports, Box::new(dialect), client)))
@@ -508,6 +506,15 @@ impl<'a> Wiring<'a> {
             sources.strategies.push(Watched::new(name(s.id), s.view.clone()));
         }
         sources.journal = Some(Watched::new("journal", self.journal_view.clone()));
+        let budgets: Vec<(String, Watched<RestView>)> = self
+            .venues
+            .iter()
+            .map(|v| {
+                let name = format!("{} request_weight", v.config.name);
+                (name, Watched::new("rest", v.rest_view.clone()))
+            })
+            .collect();
+        sources.rate_limits = Box::new(move || rate_limits(&budgets));
         let (switch, cells) = (self.kill_switch.clone(), health);
         sources.engine = Box::new(move || engine_state(&cells, &switch));
         let events = self.builder.events();

@@ -1,6 +1,8 @@
 //! What each actor shows of itself to the ops page and the final report: plain state, published through a
 //! [`View`](crate::runtime::view::View) a few times per second. Every field is overwritten at each publication.
 
+use std::time::Duration;
+
 use crate::clock::MonoNs;
 
 use super::domain::instrument::Name;
@@ -74,6 +76,24 @@ pub struct FeedInstrumentView {
     pub last_update: MonoNs,
     /// Updates read.
     pub messages: u64,
+}
+
+/// One rest worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RestView {
+    /// The venue's budget as its last answer showed it.
+    pub budget: Option<Budget>,
+}
+
+/// A budget that the venue sets: so much per window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Used in the running window.
+    pub used: u64,
+    /// Allowed per window.
+    pub limit: u64,
+    /// The window.
+    pub window: Duration,
 }
 
 /// One book builder.

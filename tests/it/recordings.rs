@@ -440,7 +440,7 @@ impl Engine {
         );
         let rest = RestWorker::new(
             RestSettings::new("http://venue:1".to_owned(), Arc::clone(&instruments), vec![id]),
-            RestPorts { requests: requests.inbox(), book: snapshots.outbox() },
+            RestPorts { requests: requests.inbox(), book: snapshots.outbox(), view: View::new() },
             dialect(),
             Box::new(answers.clone()),
         );

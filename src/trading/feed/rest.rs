@@ -13,10 +13,12 @@ use crate::net::backoff::Backoff;
 use crate::net::{HttpClient, HttpRequest, HttpResponse, NetError};
 use crate::runtime::actor::{Actor, Cx, Fault, Waits, Work};
 use crate::runtime::mailbox::{Inbox, Outbox, RefusedWhy};
+use crate::runtime::view::View;
 use crate::trading::domain::{
     Instrument, InstrumentId, Instruments, MarketUpdate, SnapshotRequest, Stamps,
 };
 use crate::trading::limits::{REST_DEADLINE, TURN_MESSAGES_MAX};
+use crate::trading::telemetry::RestView;
 use crate::trading::venue::{DecodeError, MarketDialect};
 
 /// What a call may take beyond its own deadline before the supervisor worries: resolving, giving up.
@@ -56,6 +58,8 @@ pub struct RestPorts {
     pub requests: Inbox<SnapshotRequest>,
     /// To the book builder; what does not fit is kept and offered again.
     pub book: Outbox<MarketUpdate>,
+    /// What the ops page sees.
+    pub view: View<RestView>,
 }
 
 /// Something to ask.
@@ -195,6 +199,11 @@ impl RestWorker {
     }
 
     fn on_outcome(&mut self, job: Job, outcome: Result<HttpResponse, NetError>, cx: &Cx) {
+        if let Ok(answer) = &outcome
+            && let Some(budget) = self.dialect.budget(&answer.headers)
+        {
+            self.ports.view.publish(|view| view.budget = Some(budget));
+        }
         let problem = match outcome {
             Ok(answer) if answer.status == 200 => self.on_answer(job, &answer.body, cx.now),
             Ok(answer) if matches!(answer.status, 429 | 418) => {

@@ -16,6 +16,7 @@ use super::domain::{
     OrderStatus, Price, Qty, Rules, Side, Stamps,
 };
 use super::risk::gate::Approved;
+use super::telemetry::Budget;
 
 // Binance Spot.
 pub mod binance;
@@ -93,6 +94,9 @@ pub trait MarketDialect: Send {
         stamps: Stamps,
         sink: &mut dyn FnMut(MarketUpdate),
     ) -> Result<(), DecodeError>;
+
+    /// The request budget that the headers (lower-case names) of a REST answer show, if they show one.
+    fn budget(&self, headers: &[(String, String)]) -> Option<Budget>;
 
     /// Path and query, below the REST URL, of the rules of all `instruments`.
     fn rules_target(&self, instruments: &[&Instrument]) -> String;

@@ -1,11 +1,14 @@
 //! How Binance talks about markets. Comes in: stream frames and REST bodies. Goes out: market updates and rules, and
 //! the targets to ask for them. Always: a message is given whole or not at all, and no frame makes it panic.
 
+use std::time::Duration;
+
 use crate::trading::domain::{
     DepthChunk, DepthKind, Instrument, InstrumentId, Instruments, MarketUpdate, Rules, Stamps,
     VenueId,
 };
 use crate::trading::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::trading::telemetry::Budget;
 use crate::trading::venue::{DecodeError, FrameKind, MarketDialect};
 
 use super::depth::Levels;
@@ -32,6 +35,14 @@ impl Flavor {
             Self::Spot => "/api/v3",
             Self::UsdM => "/fapi/v1",
             Self::CoinM => "/dapi/v1",
+        }
+    }
+
+    /// REQUEST_WEIGHT per minute and address, as exchangeInfo of each market says.
+    fn weight_per_minute(self) -> u64 {
+        match self {
+            Self::Spot => 6_000,
+            Self::UsdM | Self::CoinM => 2_400,
         }
     }
 
@@ -166,6 +177,12 @@ impl MarketDialect for BinanceMarket {
         };
         self.levels.emit(head, sink);
         Ok(())
+    }
+
+    fn budget(&self, headers: &[(String, String)]) -> Option<Budget> {
+        let header = headers.iter().find(|(name, _)| name == "x-mbx-used-weight-1m")?;
+        let used = header.1.trim().parse().ok()?;
+        Some(Budget { used, limit: self.flavor.weight_per_minute(), window: Duration::from_secs(60) })
     }
 
     fn rules_target(&self, instruments: &[&Instrument]) -> String {
