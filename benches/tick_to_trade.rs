@@ -1,14 +1,16 @@
 //! Tick to trade over loopback: from the venue's write of a depth update to the venue's read of the order that
 //! answers it, through the whole engine on system sockets.
 //!
-//! Comes in: `--test` for a tiny run, and words that choose modes by their names. Goes out: one row per mode, with its
-//! ratio to the raw round trip of 300 bytes in the same wait mode, and the engine's own latency from the update's
-//! bytes read to the order's bytes handed to the socket. In the same run: the round trips, and the hiccup baseline
-//! (how much later than asked a thread comes back that does nothing but read the clock).
+//! Comes in: `--test` for a tiny run, `--gap-us N` for another distance between updates (200), and words that choose
+//! modes by their names. Goes out: one row per mode, with its ratio to the raw round trip of 300 bytes in the same wait
+//! mode, and the engine's own latency: from the beginning of the turn that read the update to the order handed to the
+//! socket, both system calls included. In the same run: the round trips, over one socket as in a ping and over two as
+//! between a venue and an engine, and the hiccup baseline (how much later than asked a thread comes back that does
+//! nothing but read the clock).
 //!
 //! What always holds: the venue is one thread that polls its sockets without rest on a core of its own, in the round
 //! trips as in the modes, so that "park" and "blocking" speak of the other side only; both times are taken beside
-//! the system call. Updates do not queue: the next one follows a millisecond later, and not before the strategy has
+//! the system call. Updates do not queue: the next one comes after the gap, and not before the strategy has
 //! heard the end of its last order, which the venue reports as cancelled by itself right after accepting it. So every
 //! update finds a strategy without an order and is answered by a new one, not by a cancel; the inventory is full
 //! from the first order on, so that it is one order and not two.
@@ -45,8 +47,8 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
-/// From one update, or round trip, to the next.
-const GAP: Duration = Duration::from_millis(1);
+/// From one update, or round trip, to the next: far apart enough for a thread to fall asleep, and for others to run.
+const GAP_US: u64 = 200;
 /// Between updates while the engine connects: longer than anything it then does.
 const SETTLE: Duration = Duration::from_millis(20);
 /// An update not answered by then is given up.
@@ -63,33 +65,50 @@ const HOT: [&str; 4] = ["feed-binance", "book-binance", "strategy-quotes", "orde
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let tiny = args.iter().any(|a| a == "--test");
-    let wanted: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
-    let (rounds, warm_up, ticks) = if tiny { (1, 20, 50) } else { (3, 300, 2_000) };
+    let at = args.iter().position(|a| a == "--gap-us");
+    let typed = at.and_then(|at| args.get(at + 1)?.parse().ok());
+    let gap = Duration::from_micros(typed.unwrap_or(GAP_US));
+    let word = |a: &&String| !a.starts_with("--") && a.parse::<u64>().is_err();
+    let wanted: Vec<&String> = args.iter().filter(word).collect();
+    let (rounds, warm_up, ticks) = if tiny { (1, 20, 50) } else { (5, 500, 2_000) };
+    let pace = Pace { warm_up, ticks, gap };
     let cores = Cores::new();
     let setups: Vec<Setup> = setups(cores.count())
         .filter(|s| wanted.iter().all(|w| s.name().contains(w.as_str())))
         .collect();
     let mut hiccup = Row::new(&format!("hiccup (a wait of {HICCUP_WINDOW:?})"));
     let mut polled = Row::new("raw echo, busy-polled");
+    let mut apart = Row::new("raw echo, busy-polled, two sockets");
     let mut blocked = Row::new("raw echo, blocking");
     let mut rows: Vec<Row> = setups.iter().map(|s| Row::new(&s.name())).collect();
     for _ in 0..rounds {
-        hiccup.ns.extend(cores.on_venues(move || hiccups(ticks)));
+        hiccup.ns.extend(cores.on_venues(move || hiccups(pace)));
         if cores.count() >= 2 {
-            polled.ns.extend(echo(&cores, ticks, true));
+            polled.ns.extend(echo(&cores, pace, true, false));
+            apart.ns.extend(echo(&cores, pace, true, true));
         }
-        blocked.ns.extend(echo(&cores, ticks, false));
+        blocked.ns.extend(echo(&cores, pace, false, false));
         for (setup, row) in setups.iter().zip(&mut rows) {
-            measure(setup, &cores, (warm_up, ticks), row);
+            measure(setup, &cores, pace, row);
         }
     }
-    println!("{} cores; {rounds} rounds; updates {GAP:?} apart", cores.count());
+    println!("{} cores; {rounds} rounds; updates {gap:?} apart", cores.count());
     println!("{:<36} {:>6} {:>8} {:>8} {:>8} {:>8}", "us", "n", "p50", "p99", "p99.9", "max");
     hiccup.print(None);
-    let (polled, blocked) = (polled.print(None), blocked.print(None));
+    let polled = polled.print(None);
+    apart.print(polled);
+    let blocked = blocked.print(None);
     for (setup, row) in setups.iter().zip(rows) {
         row.print(if setup.spins { polled } else { blocked });
     }
+}
+
+/// How much is measured, and how fast.
+#[derive(Clone, Copy)]
+struct Pace {
+    warm_up: usize,
+    ticks: usize,
+    gap: Duration,
 }
 
 /// The cores this process may use. The venue has the first one; whoever spins on the other side has one of its own,
@@ -202,7 +221,7 @@ impl Setup {
         let mut text = format!(
             "threading = \"{}\"\n[journal]\norders = \"{}\"\n\
              [venue.binance]\nsymbols = [\"BTCUSDT\"]\n\
-             [risk]\norders_per_s_max = 2000\nbook_age_max_ms = 60000\ndecision_age_max_ms = 10000\n\
+             [risk]\norders_per_s_max = 10000\nbook_age_max_ms = 60000\ndecision_age_max_ms = 10000\n\
              [strategy.quotes]\nkind = \"market_maker\"\ntimer_ms = 60000\nmin_requote_interval_ms = 0\n\
              order_qty = \"{QTY}\"\ninventory_limit = \"{QTY}\"\nskew_bps = \"0\"\nrequote_bps = \"0\"\n",
             if self.shared { "shared" } else { "dedicated" },
@@ -231,7 +250,7 @@ fn nanos(span: Duration) -> u64 {
 }
 
 /// How much longer than asked short waits on the clock take.
-fn hiccups(rounds: usize) -> Vec<u64> {
+fn hiccups(pace: Pace) -> Vec<u64> {
     let until = |moment: MonoNs| loop {
         let now = now();
         if now >= moment {
@@ -241,14 +260,33 @@ fn hiccups(rounds: usize) -> Vec<u64> {
     let late = |_| {
         let due = now().after(HICCUP_WINDOW);
         let late = nanos(until(due).since(due));
-        until(due.after(GAP));
+        until(due.after(pace.gap));
         late
     };
-    (0..rounds).map(late).collect()
+    (0..pace.ticks).map(late).collect()
 }
 
-/// Round trips of [`ECHO_BYTES`] to a thread that polls on a core of its own, or blocks in reading.
-fn echo(cores: &Cores, rounds: usize, polls: bool) -> Vec<u64> {
+/// Round trips of [`ECHO_BYTES`] to a thread on a core of its own that polls, or blocks in reading. `apart`: it reads
+/// from one socket and answers on another.
+fn echo(cores: &Cores, pace: Pace, polls: bool, apart: bool) -> Vec<u64> {
+    let (near, far) = pair(polls);
+    let (near_in, far_out) = if apart { pair(polls) } else { (twin(&near), twin(&far)) };
+    // Also when it blocks: woken on the venue's core it would stop the venue.
+    let core = cores.spinner(0);
+    let answering = move || {
+        pin(core);
+        answer_all(far, far_out);
+    };
+    let far = thread::spawn("echo", answering).expect("a thread");
+    let ns = cores.on_venues(move || {
+        (0..pace.ticks).map(|_| round_trip(&near, &near_in, pace.gap)).collect()
+    });
+    far.join().expect("the echo does not panic");
+    ns
+}
+
+/// Two ends of one connection; the first polls, the second as asked.
+fn pair(polls: bool) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     let (far, _) = listener.accept().expect("accepted");
@@ -258,26 +296,22 @@ fn echo(cores: &Cores, rounds: usize, polls: bool) -> Vec<u64> {
     near.set_nonblocking(true).expect("set");
     far.set_nonblocking(polls).expect("set");
     far.set_read_timeout(Some(LIVE_LIMIT)).expect("set");
-    let core = cores.spinner(0).filter(|_| polls);
-    let answering = move || {
-        pin(core);
-        answer_all(far);
-    };
-    let far = thread::spawn("echo", answering).expect("a thread");
-    let ns = cores.on_venues(move || (0..rounds).map(|_| round_trip(&near)).collect());
-    far.join().expect("the echo does not panic");
-    ns
+    (near, far)
+}
+
+fn twin(socket: &TcpStream) -> TcpStream {
+    socket.try_clone().expect("a descriptor")
 }
 
 /// One round trip, and the rest of its gap.
-fn round_trip(mut near: &TcpStream) -> u64 {
+fn round_trip(mut out: &TcpStream, mut back: &TcpStream, gap: Duration) -> u64 {
     let mut block = [7; ECHO_BYTES];
     let begin = now();
-    near.write_all(&block).expect("written");
+    out.write_all(&block).expect("written");
     let (mut end, mut got) = (begin, 0);
     // Reading goes on when everything is here, as it does in the modes.
-    while got < block.len() || now().since(begin) < GAP {
-        match near.read(&mut block) {
+    while got < block.len() || now().since(begin) < gap {
+        match back.read(&mut block) {
             Ok(n) => (got, end) = (got + n, now()),
             Err(e) => assert!(e.kind() == ErrorKind::WouldBlock, "{e}"),
         }
@@ -286,12 +320,12 @@ fn round_trip(mut near: &TcpStream) -> u64 {
 }
 
 /// Sends back what comes, until the other side is gone.
-fn answer_all(mut socket: TcpStream) {
+fn answer_all(mut from: TcpStream, mut to: TcpStream) {
     let mut block = [0; ECHO_BYTES];
     loop {
-        match socket.read(&mut block) {
+        match from.read(&mut block) {
             Ok(0) => return,
-            Ok(n) => socket.write_all(&block[..n]).expect("written"),
+            Ok(n) => to.write_all(&block[..n]).expect("written"),
             Err(e) if e.kind() == ErrorKind::WouldBlock => spin_loop(),
             Err(e) => panic!("the echo: {e}"),
         }
@@ -299,8 +333,9 @@ fn answer_all(mut socket: TcpStream) {
 }
 
 /// One round of one mode.
-fn measure(setup: &Setup, cores: &Cores, (warm_up, ticks): (usize, usize), row: &mut Row) {
-    let mut venue = Venue::open();
+fn measure(setup: &Setup, cores: &Cores, pace: Pace, row: &mut Row) {
+    let Pace { warm_up, ticks, gap } = pace;
+    let mut venue = Venue::open(gap);
     let engine = Running::start(&setup.config(cores), venue.address());
     let (ns, lost, cancels, inside) = cores.on_venues(move || {
         venue.go_live();
@@ -446,6 +481,7 @@ const ASK_OF_LOW: u32 = 50_010;
 /// A venue that knows one symbol and one script.
 struct Venue {
     listener: TcpListener,
+    gap: Duration,
     market: Option<Socket>,
     session: Option<Socket>,
     /// The last update id.
@@ -459,11 +495,12 @@ struct Venue {
 }
 
 impl Venue {
-    fn open() -> Self {
+    fn open(gap: Duration) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         listener.set_nonblocking(true).expect("set");
         Self {
             listener,
+            gap,
             market: None,
             session: None,
             last_id: 100,
@@ -513,7 +550,7 @@ impl Venue {
             let (sent, none_waits) = engine.told();
             sent >= told + 2 && none_waits
         };
-        while now() < begin.after(GAP) || (!done() && now() < limit) {
+        while now() < begin.after(self.gap) || (!done() && now() < limit) {
             self.serve_session();
         }
         placed.map(|placed| nanos(placed.since(begin)))
@@ -528,7 +565,7 @@ impl Venue {
         let text = format!(
             "{{\"stream\":\"btcusdt@depth@100ms\",\"data\":{{\"e\":\"depthUpdate\",\"E\":1723161255208,\
              \"s\":\"BTCUSDT\",\"U\":{id},\"u\":{id},\
-             \"b\":[[\"{BID_OF_HIGH}.00000000\",\"{bid}.00000000\"],[\"49990.00000000\",\"{filler}.50000000\"]],\
+             \"b\":[[\"{BID_OF_HIGH}.00000000\",\"{bid}.00000000\"],[\"49990.00000000\",\"{filler}.50000000\"],[\"49980.00000000\",\"1.{filler}0000000\"]],\
              \"a\":[[\"{ASK_OF_LOW}.00000000\",\"{ask}.00000000\"],[\"50030.00000000\",\"{filler}.25000000\"]]}}}}"
         );
         let market = self.market.as_mut().expect("the market stream is there");

@@ -53,7 +53,11 @@ fn verdict(report: &VerifyReport) -> serde_json::Value {
 fn run_dump(path: &Path, json: bool) -> Result<u8, JournalError> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     dump(path, &mut out, json)?;
-    // A reader that went away (`| head`) is not an error of ours.
-    let _ = out.flush();
-    Ok(0)
+    match out.flush() {
+        // A reader that went away (`| head`) is not an error of ours.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(JournalError::Io { during: "dump", path: path.to_owned(), error })
+        }
+        _ => Ok(0),
+    }
 }

@@ -28,6 +28,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// Read at a time.
 const READ_BYTES: usize = 16 * 1024;
+/// Reads of one poll: more than any answer of ours has, and an end for a peer that sends faster than we read.
+const READS_PER_POLL: usize = 1_024;
 /// Who we say we are.
 const USER_AGENT: &str = concat!("pindrop/", env!("CARGO_PKG_VERSION"));
 /// Part of a call's timeout that name, connection and TLS may take together.
@@ -288,7 +290,7 @@ impl Call {
     /// Writes and reads on; the answer, once it is complete.
     fn step(&mut self, body_bytes_max: usize) -> Result<Option<HttpResponse>, NetError> {
         let mut chunk = [0; READ_BYTES];
-        loop {
+        for _ in 0..READS_PER_POLL {
             match self.wire.read(&mut chunk) {
                 Ok(0) => return self.end().map(Some),
                 Ok(n) => self.input.extend_from_slice(&chunk[..n]),
@@ -299,6 +301,7 @@ impl Call {
                 return Ok(Some(response));
             }
         }
+        Ok(None)
     }
 
     fn digest(&mut self, body_bytes_max: usize) -> Result<Option<HttpResponse>, NetError> {

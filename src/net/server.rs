@@ -145,6 +145,8 @@ pub struct Server {
     events: VecDeque<ServerEvent>,
     next_id: u64,
     now: MonoNs,
+    /// The last attempt to accept was refused: what waits there stays, and waking for it would never end.
+    accept_refused: bool,
     /// Until when further refusals to accept are not logged.
     mute_until: MonoNs,
 }
@@ -159,6 +161,7 @@ impl Server {
             events: VecDeque::new(),
             next_id: 1,
             now: MonoNs::ZERO,
+            accept_refused: false,
             mute_until: MonoNs::ZERO,
         }
     }
@@ -181,11 +184,13 @@ impl Server {
     }
 
     fn accept(&mut self) {
+        self.accept_refused = false;
         for _ in 0..ACCEPTS_PER_PASS {
             match self.acceptor.accept() {
                 Ok(Some(stream)) => self.admit(stream),
                 Ok(None) => return,
                 Err(e) => {
+                    self.accept_refused = true;
                     self.warn(&e.to_string());
                     return;
                 }
@@ -303,9 +308,10 @@ impl Server {
         at.map_or(0, |at| self.conns[at].buffered())
     }
 
-    /// The descriptors to poll for reading, and whether also for room to write.
+    /// The descriptors to poll for reading, and whether also for room to write. The listener is not among them
+    /// while the system refuses to accept (no descriptor left, say): every `poll` tries again.
     pub fn waits(&self, each: &mut dyn FnMut(BorrowedFd<'_>, bool)) {
-        if let Some(fd) = self.acceptor.fd() {
+        if let Some(fd) = self.acceptor.fd().filter(|_| !self.accept_refused) {
             each(fd, false);
         }
         for conn in &self.conns {

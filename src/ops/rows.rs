@@ -1,6 +1,6 @@
 //! Rows: what actors publish comes in, and goes out as the text and numbers of the status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::MonoNs;
 use crate::runtime::health::Cell;
@@ -226,12 +226,17 @@ pub(super) fn equity(sources: &StatusSources) -> BTreeMap<String, String> {
     let mut sums: BTreeMap<String, i128> = BTreeMap::new();
     for orders in &sources.orders {
         orders.read(|view| {
+            // Every account's cash counts once, however many of its instruments are paid in it.
+            let mut counted = BTreeSet::new();
             for instrument in sources.instruments.iter() {
                 let Some(rules) = instrument.rules() else { continue };
                 let quote = view.balances.iter().find(|b| b.asset == rules.quote);
                 let Some(quote) = quote else { continue };
                 let cash = i128::from(quote.free) + i128::from(quote.locked);
-                let sum = sums.entry(rules.quote.to_string()).or_insert(cash);
+                let sum = sums.entry(rules.quote.to_string()).or_default();
+                if counted.insert(rules.quote) {
+                    *sum += cash;
+                }
                 let position = view.positions.iter().find(|p| p.instrument == instrument.id);
                 *sum += position.map_or(0, |p| position_value(instrument, p, &books));
             }

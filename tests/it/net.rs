@@ -20,7 +20,7 @@ use pindrop::net::stream::Tls;
 use pindrop::net::url::WsUrl;
 use pindrop::net::websocket::{WsClient, WsConfig, WsEvent};
 use pindrop::net::{
-    Dialer, Endpoint, HttpClient, HttpRequest, HttpResponse, NetError, Stream, Wants,
+    Acceptor, Dialer, Endpoint, HttpClient, HttpRequest, HttpResponse, NetError, Stream, Wants,
 };
 use proptest::prelude::*;
 
@@ -779,6 +779,87 @@ fn the_stepped_client_keeps_its_deadline() {
     let error = http.poll(at_ms(1_300)).unwrap().unwrap_err();
     assert!(matches!(error, NetError::Deadline(..)));
     assert!(http.poll(at_ms(1_301)).is_none(), "told once");
+}
+
+/// A peer that promises an answer as fast as anybody reads.
+struct Promising;
+
+impl Read for Promising {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let word = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let whole = buf.len() / word.len() * word.len();
+        buf[..whole].chunks_exact_mut(word.len()).for_each(|c| c.copy_from_slice(word));
+        Ok(whole)
+    }
+}
+
+impl Write for Promising {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(buf.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Promising {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    fn wants(&self) -> Wants {
+        Wants::Read
+    }
+    fn shutdown(&mut self) {}
+    fn interrupter(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        None
+    }
+}
+
+impl Dialer for Promising {
+    fn dial(&mut self, _: &Endpoint, _: MonoNs) -> Result<Box<dyn Stream>, NetError> {
+        Ok(Box::new(Self))
+    }
+}
+
+#[test]
+fn a_peer_that_never_stops_sending_does_not_hold_the_caller() {
+    let mut http = StreamHttp::new(Box::new(Promising), 1000);
+    http.begin(get("http://memory"), Duration::from_millis(300), MonoNs::ZERO);
+    assert!(http.poll(at_ms(299)).is_none());
+    assert!(matches!(http.poll(at_ms(300)), Some(Err(NetError::Deadline(..)))));
+}
+
+/// A listener on a system without descriptors.
+struct Exhausted(TcpListener, bool);
+
+impl Acceptor for Exhausted {
+    fn accept(&mut self) -> Result<Option<Box<dyn Stream>>, NetError> {
+        if self.1 {
+            return Ok(None);
+        }
+        self.1 = true;
+        Err(NetError::Io("accepting", io::Error::from_raw_os_error(24)))
+    }
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
+        Some(self.0.as_fd())
+    }
+}
+
+#[test]
+fn a_listener_that_cannot_accept_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut server = Server::new(Box::new(Exhausted(listener, false)), server_config());
+    let waits = |server: &Server| {
+        let mut n = 0;
+        server.waits(&mut |_, _| n += 1);
+        n
+    };
+    assert_eq!(waits(&server), 1);
+    assert_eq!(server.poll(at_ms(1)), None);
+    assert_eq!(waits(&server), 0, "what waits there would wake the caller for ever");
+    assert_eq!(server.poll(at_ms(2)), None);
+    assert_eq!(waits(&server), 1);
 }
 
 // ---- loopback ----

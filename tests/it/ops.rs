@@ -324,6 +324,19 @@ fn status_speaks_in_decimals() {
 }
 
 #[test]
+fn equity_is_the_sum_of_all_accounts() {
+    let mut engine = Engine::new();
+    let other = View::new();
+    other.publish(|view: &mut OrdersView| {
+        view.balances = vec![Balance { asset: name("USDT"), free: 20_000_000_000, locked: 0 }];
+    });
+    engine.sources.orders.push(Watched::new("orders-other", other));
+    let (status, _) = engine.build();
+    // 200 more than the one account has.
+    assert_eq!(status.equity["USDT"], "-28799.50000000");
+}
+
+#[test]
 fn a_view_stays_readable_for_every_reader() {
     let view = View::<JournalView>::new();
     let watched = Watched::new("journal", view.clone());
