@@ -61,6 +61,7 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let code = match error {
             EngineError::Journal(_) => ExitCode::JournalCorrupt,
+            EngineError::JournalIo(_) => ExitCode::JournalIo,
             _ => ExitCode::Configuration,
         };
         Self { code, why: error.to_string() }

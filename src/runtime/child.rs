@@ -65,6 +65,9 @@ pub struct ChildSpec {
     /// Whether the process must end with 76 rather than 0 unless it drained in full once it was ever ready: the
     /// order sender and the journal.
     pub must_drain: bool,
+    /// Whether the emergency routine runs when a drain finds that it is gone, or cannot make it end: it leaves
+    /// something open outside that nobody else would close.
+    pub emergency: bool,
 }
 
 impl ChildSpec {
@@ -84,6 +87,7 @@ impl ChildSpec {
             thread: ThreadSpec::default(),
             essential: false,
             must_drain: false,
+            emergency: false,
         }
     }
 }

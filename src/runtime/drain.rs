@@ -135,6 +135,9 @@ impl Supervisor {
             if matches!(self.children[actor.index()].life, Life::Waiting | Life::Backoff { .. }) {
                 self.end(actor);
             }
+            if !self.is_live(actor) {
+                self.call_emergency(now, actor);
+            }
         }
         self.enter_phase(now);
         self.advance_drain(now);
@@ -222,9 +225,17 @@ impl Supervisor {
         self.close_inboxes(actor);
         let line = Line::error("drain.late").kv("actor", self.name(actor)).kv("action", "abandon");
         self.out.push(Action::Say(line));
-        let must_drain = self.children[actor.index()].plan.must_drain;
+        self.call_emergency(now, actor);
+    }
+
+    /// What an actor that is gone left open outside is closed by the emergency routine.
+    pub(super) fn call_emergency(&mut self, now: MonoNs, actor: ActorId) {
+        let child = &self.children[actor.index()];
+        let left_open = child.plan.emergency
+            && child.ready_once
+            && child.last_exit != Some(ExitReason::Drained);
         let Some(drain) = &mut self.drain else { return };
-        if must_drain && drain.emergency.is_none() {
+        if left_open && drain.emergency.is_none() {
             drain.emergency = Some(drain.clamp(now.after(self.limits.emergency_limit)));
             self.out.push(Action::Emergency);
         }

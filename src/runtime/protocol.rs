@@ -19,6 +19,7 @@ pub(super) struct ChildPlan {
     pub(super) drain_timeout: Duration,
     pub(super) essential: bool,
     pub(super) must_drain: bool,
+    pub(super) emergency: bool,
 }
 
 /// What the core knows of one edge.

@@ -354,5 +354,6 @@ fn child_plan(name: &str, spec: &ChildSpec) -> ChildPlan {
         drain_timeout: spec.drain_timeout,
         essential: spec.essential,
         must_drain: spec.must_drain,
+        emergency: spec.emergency,
     }
 }

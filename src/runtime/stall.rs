@@ -13,7 +13,8 @@ pub(super) enum Verdict {
     Warn(Duration),
     /// Progress again, after this long; said once.
     Clear(Duration),
-    /// No progress for this long: wedged; said once.
+    /// No progress for this long: wedged; said again each time as long passes, for it may be passed over while
+    /// another actor is dealt with.
     Fail(Duration),
 }
 
@@ -26,17 +27,19 @@ pub(super) struct Watch {
     /// When the beat was last seen to change.
     changed: MonoNs,
     warned: bool,
-    failed: bool,
+    /// The age at which it is called wedged (again).
+    fails_at: Duration,
 }
 
 impl Watch {
     pub(super) fn new(warn: Duration, fail: Duration) -> Self {
-        Self { warn, fail, beat: 0, changed: MonoNs::ZERO, warned: false, failed: false }
+        Self { warn, fail, beat: 0, changed: MonoNs::ZERO, warned: false, fails_at: fail }
     }
 
     /// Nobody is accused of what was before `now`.
     pub(super) fn reset(&mut self, now: MonoNs) {
         self.changed = now;
+        self.fails_at = self.fail;
     }
 
     /// Forgets a life that ended.
@@ -50,12 +53,16 @@ impl Watch {
             let silent = now.since(self.changed);
             self.beat = beat;
             self.changed = now;
-            self.failed = false;
+            self.fails_at = self.fail;
             return std::mem::take(&mut self.warned).then_some(Verdict::Clear(silent));
         }
-        let age = now.since(self.changed.max(excused));
-        if age >= self.fail && !self.failed {
-            self.failed = true;
+        // A declared silence is no silence, also once it is over and the turn's beat is still to come.
+        self.changed = self.changed.max(excused.min(now));
+        let age = now.since(self.changed);
+        if age >= self.fails_at {
+            self.fails_at = age.saturating_add(self.fail);
+            // Progress after this has to be told even where no warning was.
+            self.warned = true;
             return Some(Verdict::Fail(age));
         }
         if age >= self.warn && !self.warned {
@@ -133,8 +140,30 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_warned_of_once_then_fails_once() {
+    fn silence_is_warned_of_once_then_fails() {
         check(&[(0, 1), (499, 1), (500, 1), (600, 1), (2_000, 1), (3_000, 1)], 0, "..w.f.");
+    }
+
+    #[test]
+    fn a_failure_nobody_heeded_is_said_again() {
+        check(&[(0, 1), (500, 1), (2_000, 1), (3_999, 1), (4_000, 1), (4_050, 1)], 0, ".wf.f.");
+    }
+
+    #[test]
+    fn progress_clears_a_failure_that_was_never_warned_of() {
+        check(&[(0, 1), (2_000, 1), (2_050, 2)], 0, ".fc");
+    }
+
+    #[test]
+    fn a_blocking_section_that_just_ended_accuses_nobody() {
+        let mut watch = Watch::new(500 * MS, 2_000 * MS);
+        let at = MonoNs::from_millis;
+        assert_eq!(watch.sample(at(0), 1, MonoNs::ZERO), None);
+        for ms in (50..=3_000).step_by(50) {
+            assert_eq!(watch.sample(at(ms), 1, at(5_000)), None);
+        }
+        // The section has ended and the turn has not: nothing is declared, and the beat is still the old one.
+        assert_eq!(watch.sample(at(3_050), 1, MonoNs::ZERO), None);
     }
 
     #[test]

@@ -249,6 +249,7 @@ impl Supervisor {
         child.last_exit = Some(reason);
         if self.drain.is_some() {
             self.end(actor);
+            self.call_emergency(now, actor);
             self.advance_drain(now);
         } else if config {
             self.end(actor);

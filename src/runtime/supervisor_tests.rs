@@ -34,6 +34,7 @@ fn plan(name: &str, phase: u8, depends_on: &[ActorId]) -> ChildPlan {
         drain_timeout: Duration::from_secs(1),
         essential: true,
         must_drain: false,
+        emergency: false,
     }
 }
 
@@ -285,14 +286,39 @@ fn a_missed_deadline_goes_on_without_the_late_actor() {
 
 #[test]
 fn an_actor_that_must_drain_and_does_not_costs_76_and_an_emergency() {
-    let must = ChildPlan { must_drain: true, ..plan("a", 0, &[]) };
+    let must = ChildPlan { must_drain: true, emergency: true, ..plan("a", 0, &[]) };
     let mut t = Table::new(vec![must.clone()], Vec::new());
     t.event(Event::Begin).ready(A, 1).drain().did("S0.1 R76 D0");
-    t.exited(A, 1, panic()).did("!76");
+    t.exited(A, 1, panic()).did("E").event(Event::EmergencyDone).did("!76");
 
     let mut t = Table::new(vec![must], Vec::new());
     t.event(Event::Begin).ready(A, 1).drain().at(1_000).at(1_200).did("S0.1 R76 D0 N0 I0 E");
     t.event(Event::EmergencyDone).did("!76");
+}
+
+#[test]
+fn what_a_dead_actor_left_open_is_closed_by_the_emergency() {
+    let sends = || ChildPlan { must_drain: true, emergency: true, ..plan("a", 0, &[]) };
+    // Waiting for its next life when the drain begins.
+    let mut t = Table::new(vec![sends()], Vec::new());
+    t.event(Event::Begin).ready(A, 1).exited(A, 1, panic()).did("S0.1 S0.2");
+    t.exited(A, 2, panic()).did("").drain().did("R76 E");
+    t.event(Event::EmergencyDone).did("!76");
+
+    // Its own budget is exhausted.
+    let mut t = Table::new(vec![sends()], Vec::new());
+    t.event(Event::Begin).ready(A, 1);
+    for generation in 1..=6 {
+        t.exited(A, generation, panic()).at(u64::from(generation) * 6_000);
+    }
+    t.event(Event::EmergencyDone);
+    let log = t.log.join(" ");
+    assert!(log.ends_with("R76 E !70"), "{log}");
+
+    // Drained in full: nothing is left.
+    let mut t = Table::new(vec![sends()], Vec::new());
+    t.event(Event::Begin).ready(A, 1).drain().exited(A, 1, ExitReason::Drained);
+    t.did("S0.1 R76 D0 !0");
 }
 
 #[test]

@@ -96,8 +96,10 @@ pub enum EngineError {
     Fault(String),
     /// A limit or parameter does not fit its instrument.
     Setting(String),
-    /// The journal cannot be read.
+    /// The journal is damaged.
     Journal(String),
+    /// The system refuses to let the journal be read.
+    JournalIo(String),
 }
 
 impl fmt::Display for EngineError {
@@ -109,7 +111,7 @@ impl fmt::Display for EngineError {
             }
             Self::Fault(why) => write!(f, "--fault: {why}"),
             Self::Setting(why) => f.write_str(why),
-            Self::Journal(why) => write!(f, "journal: {why}"),
+            Self::Journal(why) | Self::JournalIo(why) => write!(f, "journal: {why}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::net::HttpRequest;
 use crate::ops::sources::{EngineState, RateLimit, Stage, TradingGate, Watched};
 use crate::runtime::health::{ActorState, HealthTable};
@@ -66,7 +67,7 @@ pub(super) fn cancel_on_fresh_connections(
     limit: Duration,
 ) {
     let begun = world.clock.now();
-    for (rest, base_url, symbols) in venues {
+    for (done, (rest, base_url, symbols)) in venues.iter().enumerate() {
         let mut client = match (world.http)() {
             Ok(client) => client,
             Err(e) => {
@@ -80,15 +81,22 @@ pub(super) fn cancel_on_fresh_connections(
             let (method, target, headers) = (call.method, call.target, call.headers);
             Some(HttpRequest { method, base_url, target, headers, body: Vec::new() })
         };
-        let left = limit.saturating_sub(world.clock.now().since(begun));
-        // The system's client blocks in the call itself; there is nothing to wait for in between.
+        // A venue that hangs must not use up the time of those behind it.
+        let behind = u32::try_from(venues.len() - done).unwrap_or(u32::MAX);
+        let left = limit.saturating_sub(world.clock.now().since(begun)) / behind;
+        // The system's client blocks in the call itself; there is nothing to wait for in between. A virtual clock
+        // moves only here: this call is all that happens.
+        let mut idle = || match &world.clock {
+            Clock::System => std::thread::yield_now(),
+            Clock::Virtual(clock) => clock.advance(Duration::from_millis(1)),
+        };
         let done = cancel_everything(
             client.as_mut(),
             &world.clock,
             left,
             &mut request,
             &nothing_open,
-            &mut std::thread::yield_now,
+            &mut idle,
         );
         log::warn!(
             target: "engine",

@@ -25,7 +25,7 @@ use crate::trading::domain::{
 };
 use crate::trading::feed::reader::{FeedPorts, FeedReader, FeedSettings};
 use crate::trading::feed::rest::{RestPorts, RestSettings, RestWorker};
-use crate::trading::journal::segment::{Recovery, recover};
+use crate::trading::journal::segment::{JournalError, Recovery, recover};
 use crate::trading::journal::writer::{
     JournalPorts, JournalSettings, JournalWriter, OrderRecords, SyncPolicy,
 };
@@ -327,6 +327,8 @@ impl<'a> Wiring<'a> {
         });
         spec.essential = true;
         spec.must_drain = true;
+        // Orders that nobody is left to cancel; not those that are meant to stay.
+        spec.emergency = self.config.on_exit == OnExit::Cancel;
         self.builder.child(id, spec);
         Ok(())
     }
@@ -545,7 +547,10 @@ fn recover_if_there(dir: &Path) -> Result<Recovery, EngineError> {
     if !dir.exists() {
         return Ok(Recovery::default());
     }
-    recover(dir).map_err(|e| EngineError::Journal(e.to_string()))
+    recover(dir).map_err(|e| match e {
+        JournalError::Io { .. } => EngineError::JournalIo(e.to_string()),
+        JournalError::Corrupt { .. } => EngineError::Journal(e.to_string()),
+    })
 }
 
 fn venue_id(index: usize) -> VenueId {

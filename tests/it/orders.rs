@@ -931,6 +931,37 @@ fn a_cancel_nobody_hears_is_repeated() {
 }
 
 #[test]
+fn a_refused_cancel_is_not_repeated_for_every_wish() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.deaf = vec!["cancel"];
+    for _ in 0..50 {
+        world.cancel(order);
+        world.run(10);
+        let cancel = world.venue.asked.iter().rfind(|text| text.starts_with("cancel ")).cloned();
+        let seq = cancel.as_deref().and_then(|text| text.split(' ').nth(1)?.parse().ok());
+        let refused = Err(refusal(-1003));
+        world.venue.answer(RequestKind::Cancel, seq.expect("asked"), refused);
+    }
+    assert_eq!(world.venue.count("cancel"), 1, "fifty wishes in half a second");
+    world.venue.deaf.clear();
+    world.run(1_500);
+    assert_eq!(world.last(order).1, OrderStatus::Canceled, "asked again when it was due");
+}
+
+#[test]
+fn a_market_that_never_rests_does_not_keep_a_drain_from_being_idle() {
+    let mut world = World::live();
+    world.cx.now = world.now;
+    world.sender.on_drain(&mut world.cx).expect("no fault");
+    world.run(500);
+    assert!(world.sender.drained());
+    world.put_top();
+    world.cx.now = world.now;
+    assert_eq!(world.sender.turn(&mut world.cx).expect("no fault"), Work::Idle);
+}
+
+#[test]
 fn the_drain_cancels_and_verifies() {
     let mut world = World::live();
     let order = world.resting();

@@ -643,6 +643,7 @@ fn a_thread_that_never_drains_is_left_behind() {
     });
     let must = ChildSpec {
         must_drain: true,
+        emergency: true,
         drain_timeout: Duration::from_millis(50),
         stall_warn: GATE,
         stall_fail: GATE,

@@ -85,7 +85,11 @@ impl Hold {
 
     /// Whether the journal itself is at work, in the generation that was handed what waits.
     pub(super) fn journal_runs(&self) -> bool {
-        self.cell.as_ref().is_none_or(|c| c.is_up() && c.generation() == self.generation)
+        self.is_same_journal() && self.cell.as_ref().is_none_or(|c| c.is_up())
+    }
+
+    fn is_same_journal(&self) -> bool {
+        self.cell.as_ref().is_none_or(|c| c.generation() == self.generation)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -113,9 +117,11 @@ impl Hold {
     /// The next thing that may happen now.
     pub(super) fn release(&mut self) -> Option<(Entry, Then)> {
         let front = self.queue.front().filter(|_| self.queue.len() > self.waiting)?;
+        // The generation is looked at after the mark: a mark that a new generation moved may have passed over a
+        // record that died with the one before.
         let written = self.durability == Durability::HandedOver
-            || front.entry.seq <= self.written.up_to()
-            || front.then == Then::Nothing;
+            || front.then == Then::Nothing
+            || front.entry.seq <= self.written.up_to() && self.is_same_journal();
         if !written {
             return None;
         }

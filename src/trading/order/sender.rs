@@ -330,7 +330,11 @@ impl Actor for OrderSender {
         self.now = cx.now;
         self.watch(at)?;
         let mut work = self.hear(at)?;
-        work = work.or(self.take_touches(cx));
+        let touched = self.take_touches(cx);
+        if self.drain == Drain::No {
+            // In a drain the market decides nothing any more, and must not keep us from ever being idle.
+            work = work.or(touched);
+        }
         work = work.or(self.take_intents(cx)?);
         work = work.or(self.release(at)?);
         if at.now >= self.next_scan {

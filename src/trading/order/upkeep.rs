@@ -152,6 +152,11 @@ impl OrderSender {
         if !order.was_sent() {
             return self.event(at, seq, Event::CancelAck(Qty::ZERO), Facts::default());
         }
+        if order.doomed {
+            // It was asked, and is asked again when that is due: whoever wants it gone a hundred times a second,
+            // because the venue refuses each cancel, must not make us ask as often.
+            return Ok(());
+        }
         self.ledger.orders.edit(seq, |order| order.doomed = true);
         if order.life.cancelling() || order.life.status() == OrderStatus::Unknown {
             return Ok(());

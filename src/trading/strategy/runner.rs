@@ -214,6 +214,10 @@ impl Actor for StrategyRunner {
     fn turn(&mut self, cx: &mut Cx) -> Result<Work, Fault> {
         self.watch_orders(cx);
         let mut work = self.take_reports(cx);
+        if self.drawer.draining {
+            // Nothing can be placed any more: a market that never rests must not keep us from ever being idle.
+            return Ok(work);
+        }
         work = work.or(self.take_tops(cx));
         work = work.or(self.take_trades(cx));
         if cx.now >= self.next_timer {
@@ -357,6 +361,9 @@ mod tests {
         bench.runner.on_drain(&mut bench.cx).expect("no fault");
         bench.book();
         assert!(bench.intents.take(&mut bench.cx).is_none());
+        bench.tops.outbox().put(0, TopOfBook::default());
+        let work = bench.runner.turn(&mut bench.cx).expect("no fault");
+        assert_eq!(work, Work::Idle, "a market that never rests must not hold up the drain");
     }
 
     #[test]
