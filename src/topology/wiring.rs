@@ -69,7 +69,11 @@ impl<'a> Wiring<'a> {
         mut builder: SystemBuilder,
     ) -> Result<Self, EngineError> {
         let instruments = instruments(config)?;
-        let carried = recover_if_there(&parts.journal_dir)?;
+        // The embedded venue begins anew with every process: no position at it can be carried on.
+        let carried = match parts.embedded {
+            Some(_) => Recovery::default(),
+            None => recover_if_there(&parts.journal_dir)?,
+        };
         let (venues, strategies) = name_actors(config, &mut builder);
         let journal = builder.actor("journal", false);
         let books = venues.iter().map(|v| v.book).collect();
@@ -248,8 +252,11 @@ impl<'a> Wiring<'a> {
         let venue = venue_id(index);
         let (id, book) = (v.actors.rest, v.actors.book);
         let spec = self.child(id, 2, vec![book], move |_| {
-            let ports =
-                RestPorts { requests: requests.inbox(), book: snapshots.outbox(), view: view.clone() };
+            let ports = RestPorts {
+                requests: requests.inbox(),
+                book: snapshots.outbox(),
+                view: view.clone(),
+            };
             let dialect = BinanceMarket::of_venue(Flavor::Spot, &instruments, venue);
             let client = http().map_err(|e| Fault::fatal(e.to_string()))?;
             Ok(Box::new(RestWorker::new(settings.clone(), ports, Box::new(dialect), client)))

@@ -347,6 +347,7 @@ impl Actor for OrderSender {
         if at.now >= self.next_view {
             self.publish(at);
         }
+        self.ledger.hold.wake_journal();
         Ok(work)
     }
 
@@ -385,6 +386,7 @@ impl Actor for OrderSender {
 
     fn on_stop(&mut self, cx: &mut Cx, _stop: Stop) {
         self.session.close(cx.now);
+        self.ledger.hold.wake_journal();
         self.publish(At::of(cx));
     }
 }
