@@ -305,6 +305,7 @@ impl<'a> Wiring<'a> {
         let (written, vault, kill_switch) =
             (v.written.clone(), v.vault.clone(), self.kill_switch.clone());
         let (journal, journal_cell) = (self.journal, cell(self.journal));
+        let book_cell = cell(v.actors.book);
         let (credentials, recv_window) = (Arc::clone(&v.access.credentials), v.config.recv_window);
         let (instruments, dial) = (Arc::clone(&self.instruments), self.parts.world.dialer.clone());
         let (venue, id) = (venue_id(index), v.actors.orders);
@@ -322,6 +323,7 @@ impl<'a> Wiring<'a> {
                     .collect(),
                 journal: records.outbox(),
                 journal_cell: Some(Arc::clone(&journal_cell)),
+                book_cell: Some(Arc::clone(&book_cell)),
                 written: written.clone(),
                 kill_switch: kill_switch.clone(),
                 view: view.clone(),
