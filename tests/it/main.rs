@@ -19,6 +19,8 @@ mod orders;
 mod journal;
 // The simulated venue: matching, accounts, wire.
 mod venue;
+// Its orders and accounts: every kind, filters, limits, money.
+mod venue_orders;
 // Status, metrics, dashboard, log.
 mod ops;
 // A world of memory around the whole engine.
