@@ -17,6 +17,12 @@ pub mod matching;
 pub mod account;
 // A symbol and its market: filters, tape.
 pub mod listing;
+// Candles of every interval from four bounded rings.
+pub mod candles;
+// An invented past of trades and candles.
+mod past;
+// Price statistics over a window, and how they look on the wire.
+mod tickers;
 // Joins books and accounts: placing, cancelling, settling. Pure.
 pub mod exchange;
 // A seeded market that looks alive.
@@ -31,10 +37,14 @@ pub mod calls;
 pub mod request;
 // What each request does.
 pub mod api;
+// What the market data requests do.
+mod market_calls;
 // How orders, reports and books look on the wire.
 pub mod wire;
 // Market stream subscriptions.
 pub mod streams;
+// Streams that tell by the clock: candles, tickers, averages.
+mod market_streams;
 // Faults on demand.
 pub mod faults;
 // One WebSocket API connection: logon, subscriptions, envelopes.
