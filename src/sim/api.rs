@@ -6,11 +6,10 @@ use crate::clock::UtcNs;
 use super::calls::Call;
 use super::exchange::Exchange;
 use super::json::Json;
-use super::listing::Listing;
+use super::market_calls;
 use super::private;
 use super::refusal::{Answer, Refusal};
 use super::request::Params;
-use super::wire;
 
 /// Does a call that needs no connection. `account` is whose it is, for those that need one.
 ///
@@ -28,13 +27,23 @@ pub fn execute(
         Call::Time => Ok(Json::object(|j| {
             j.f_int("serverTime", utc.as_millis());
         })),
-        Call::ExchangeInfo => exchange_info(exchange, params, utc),
-        Call::Depth => {
-            let symbol = symbol(exchange, params)?;
-            Ok(wire::depth(&exchange.listings[symbol], params.limit(100, 5_000)?))
-        }
-        Call::Trades | Call::HistoricalTrades | Call::AggTrades => trades(exchange, call, params),
-        Call::PriceTicker | Call::BookTicker => ticker(exchange, call, params),
+        Call::ExchangeInfo
+        | Call::Depth
+        | Call::Trades
+        | Call::HistoricalTrades
+        | Call::AggTrades
+        | Call::BlockTrades
+        | Call::Klines
+        | Call::UiKlines
+        | Call::AveragePrice
+        | Call::DayTicker
+        | Call::TradingDayTicker
+        | Call::RollingTicker
+        | Call::PriceTicker
+        | Call::BookTicker
+        | Call::ReferencePrice
+        | Call::ReferencePriceSource
+        | Call::ExecutionRules => market_calls::execute(exchange, call, params, utc),
         _ => {
             let account =
                 account.ok_or_else(|| Refusal::unauthorized(-2014, "API-key format invalid."))?;
@@ -63,7 +72,7 @@ pub(super) fn symbol(exchange: &Exchange, params: &Params) -> Answer<usize> {
 }
 
 /// The listings that `symbol` or `symbols` name; `None` when neither was sent.
-fn symbols(exchange: &Exchange, params: &Params) -> Answer<Option<Vec<usize>>> {
+pub(super) fn symbols(exchange: &Exchange, params: &Params) -> Answer<Option<Vec<usize>>> {
     match (params.get("symbol"), params.get("symbols")) {
         (Some(_), Some(_)) => Err(Refusal::combination()),
         (Some(_), None) => Ok(Some(vec![symbol(exchange, params)?])),
@@ -90,68 +99,4 @@ fn symbols(exchange: &Exchange, params: &Params) -> Answer<Option<Vec<usize>>> {
         }
         (None, None) => Ok(None),
     }
-}
-
-fn exchange_info(exchange: &Exchange, params: &Params, utc: UtcNs) -> Answer<String> {
-    let chosen = symbols(exchange, params)?;
-    let all = 0..exchange.listings.len();
-    let chosen = chosen.unwrap_or_else(|| all.collect());
-    let permissions = params.get("permissions").is_none_or(|p| p.contains("SPOT"));
-    let trading = params.get("symbolStatus").is_none_or(|s| s == "TRADING");
-    let listings: Vec<&Listing> = chosen
-        .iter()
-        .filter(|_| permissions && trading)
-        .map(|at| &exchange.listings[*at])
-        .collect();
-    Ok(wire::exchange_info(
-        &exchange.limits,
-        &listings,
-        params.flag("showPermissionSets", true)?,
-        utc,
-    ))
-}
-
-fn trades(exchange: &Exchange, call: Call, params: &Params) -> Answer<String> {
-    let listing = &exchange.listings[symbol(exchange, params)?];
-    let limit = params.limit(500, 1_000)?;
-    let from = params.long("fromId")?;
-    if call == Call::AggTrades {
-        let all = wire::aggregate(listing.tape().iter().copied());
-        let kept: Vec<&wire::Aggregate> =
-            all.iter().filter(|a| from.is_none_or(|from| a.id >= from)).collect();
-        let skip = if from.is_some() { 0 } else { kept.len().saturating_sub(limit) };
-        return Ok(Json::array(|j| {
-            for aggregate in kept.iter().skip(skip).take(limit) {
-                j.obj(|j| wire::aggregate_fields(j, aggregate, aggregate.last.time.as_millis()));
-            }
-        }));
-    }
-    let kept = || listing.tape().iter().filter(|p| from.is_none_or(|from| p.id >= from));
-    let skip = if from.is_some() { 0 } else { kept().count().saturating_sub(limit) };
-    Ok(Json::array(|j| {
-        for print in kept().skip(skip).take(limit) {
-            wire::trade(j, print);
-        }
-    }))
-}
-
-fn ticker(exchange: &Exchange, call: Call, params: &Params) -> Answer<String> {
-    let write = |j: &mut Json, at: usize| {
-        let listing = &exchange.listings[at];
-        if call == Call::BookTicker {
-            wire::touch(j, listing);
-        } else {
-            j.obj(|j| {
-                j.f_text("symbol", &listing.rules.symbol).f_dec("price", listing.last_price);
-            });
-        }
-    };
-    if params.get("symbol").is_some() && params.get("symbols").is_none() {
-        let mut json = Json::new();
-        write(&mut json, symbol(exchange, params)?);
-        return Ok(json.finish());
-    }
-    let chosen = symbols(exchange, params)?;
-    let chosen = chosen.unwrap_or_else(|| (0..exchange.listings.len()).collect());
-    Ok(Json::array(|j| chosen.iter().for_each(|at| write(j, *at))))
 }

@@ -1,6 +1,7 @@
 //! Which calls there are on REST and the WebSocket API, what they weigh, which parameters they take, who may make
 //! them.
 
+use super::market_calls;
 use super::request::Params;
 
 pub use super::private::Unsupported;
@@ -16,8 +17,18 @@ pub enum Call {
     Trades,
     HistoricalTrades,
     AggTrades,
+    BlockTrades,
+    Klines,
+    UiKlines,
+    AveragePrice,
+    DayTicker,
+    TradingDayTicker,
+    RollingTicker,
     PriceTicker,
     BookTicker,
+    ReferencePrice,
+    ReferencePriceSource,
+    ExecutionRules,
     Account,
     Place,
     TestPlace,
@@ -145,6 +156,8 @@ const PREVENTED: &[&str] =
 const INFO: &[&str] = &["symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus"];
 const CANCEL: &[&str] =
     &["symbol", "orderId", "origClientOrderId", "newClientOrderId", "cancelRestrictions"];
+const KLINES: &[&str] = &["symbol", "interval", "startTime", "endTime", "timeZone", "limit"];
+const DAY_TICKER: &[&str] = &["symbol", "symbols", "type", "symbolStatus"];
 const TICKER: &[&str] = &["symbol", "symbols", "symbolStatus"];
 const HISTORY: &[&str] = &["symbol", "orderId", "startTime", "endTime", "limit"];
 const MY_TRADES: &[&str] = &["symbol", "orderId", "startTime", "endTime", "fromId", "limit"];
@@ -189,6 +202,52 @@ pub const SPECS: &[Spec] = &[
         "trades.aggregate",
         Security::Open,
         &["symbol", "limit", "fromId", "startTime", "endTime"],
+    ),
+    spec(
+        Call::BlockTrades,
+        ("GET", "historicalBlockTrades"),
+        "blockTrades.historical",
+        Security::Open,
+        &["symbol", "fromId", "limit"],
+    ),
+    spec(Call::Klines, ("GET", "klines"), "klines", Security::Open, KLINES),
+    spec(Call::UiKlines, ("GET", "uiKlines"), "uiKlines", Security::Open, KLINES),
+    spec(Call::AveragePrice, ("GET", "avgPrice"), "avgPrice", Security::Open, &["symbol"]),
+    spec(Call::DayTicker, ("GET", "ticker/24hr"), "ticker.24hr", Security::Open, DAY_TICKER),
+    spec(
+        Call::TradingDayTicker,
+        ("GET", "ticker/tradingDay"),
+        "ticker.tradingDay",
+        Security::Open,
+        &["symbol", "symbols", "timeZone", "type", "symbolStatus"],
+    ),
+    spec(
+        Call::RollingTicker,
+        ("GET", "ticker"),
+        "ticker",
+        Security::Open,
+        &["symbol", "symbols", "windowSize", "type", "symbolStatus"],
+    ),
+    spec(
+        Call::ReferencePrice,
+        ("GET", "referencePrice"),
+        "referencePrice",
+        Security::Open,
+        &["symbol"],
+    ),
+    spec(
+        Call::ReferencePriceSource,
+        ("GET", "referencePrice/calculation"),
+        "referencePrice.calculation",
+        Security::Open,
+        &["symbol", "symbolStatus"],
+    ),
+    spec(
+        Call::ExecutionRules,
+        ("GET", "executionRules"),
+        "executionRules",
+        Security::Open,
+        &["symbol", "symbols", "symbolStatus"],
     ),
     spec(Call::PriceTicker, ("GET", "ticker/price"), "ticker.price", Security::Open, TICKER),
     spec(Call::BookTicker, ("GET", "ticker/bookTicker"), "ticker.book", Security::Open, TICKER),
@@ -329,16 +388,8 @@ pub fn weight(call: Call, params: &Params) -> u32 {
         Call::Unsupported(Unsupported::Amend | Unsupported::QueryList) => 4,
         Call::Unsupported(Unsupported::Nothing) => 20,
         Call::Unsupported(_) => 1,
-        Call::ExchangeInfo | Call::Account | Call::AllOrders | Call::Commission => 20,
-        Call::Depth => match params.get("limit").and_then(|l| l.parse().ok()).unwrap_or(100) {
-            0..=100 => 5,
-            101..=500 => 25,
-            501..=1_000 => 50,
-            _ => 250,
-        },
-        Call::Trades | Call::HistoricalTrades => 25,
-        Call::AggTrades | Call::QueryOrder => 4,
-        Call::PriceTicker | Call::BookTicker => 2 + 2 * u32::from(!one_symbol),
+        Call::Account | Call::AllOrders | Call::Commission => 20,
+        Call::QueryOrder => 4,
         Call::OpenOrders => {
             if one_symbol {
                 6
@@ -361,6 +412,7 @@ pub fn weight(call: Call, params: &Params) -> u32 {
         | Call::SubscribeSignature
         | Call::Unsubscribe
         | Call::Subscriptions => 2,
+        _ => market_calls::weight(call, params),
     }
 }
 

@@ -452,7 +452,7 @@ impl Exchange {
         if let Liquidity::Recorded(recorded) = &mut self.listings[symbol].liquidity {
             recorded.on_trade(print.price, print.qty, print.buyer_maker, &mut steps);
         }
-        self.listings[symbol].remember(print);
+        self.listings[symbol].remember(print, utc);
         self.trigger(symbol, print.price);
         self.settle_makers(symbol, &steps, utc);
         self.activate_triggered(utc);

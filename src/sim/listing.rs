@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use crate::clock::UtcNs;
 
+use super::candles::History;
 use super::matching::{Book, Diff, Taker, Top};
 use super::order::Side;
+use super::past;
 use super::recording::Recorded;
 use super::settings::SymbolSettings;
 
@@ -15,8 +17,8 @@ pub const QTY_MAX: i64 = 9_000 * 100_000_000;
 /// Highest price in whole quote units (PRICE_FILTER).
 pub const PRICE_MAX: i64 = 1_000_000 * 100_000_000;
 
-/// Public trades remembered per symbol, the most that `trades` shows.
-const TAPE_MAX: usize = 1_000;
+/// Public trades, and aggregate trades, remembered per symbol.
+const TAPE_MAX: usize = 10_000;
 
 /// Prints that wait for the venue between two publications; more is a mistake of the caller and the oldest go.
 const PRINTS_MAX: usize = 65_536;
@@ -50,6 +52,19 @@ pub struct Print {
     pub taker: u64,
 }
 
+/// Trades of one arriving order at one price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// The aggregate's own id.
+    pub id: u64,
+    /// First trade.
+    pub first: u64,
+    /// Last trade, with the price, side and time of all.
+    pub last: Print,
+    /// Quantity of all.
+    pub qty: i64,
+}
+
 /// A symbol and its market.
 #[derive(Debug)]
 pub struct Listing {
@@ -64,6 +79,9 @@ pub struct Listing {
     /// Trades not published yet.
     pub prints: VecDeque<Print>,
     tape: VecDeque<Print>,
+    aggregates: VecDeque<Aggregate>,
+    next_aggregate_id: u64,
+    history: History,
     next_trade_id: u64,
     /// The last price anybody traded at; the starting mid before.
     pub last_price: i64,
@@ -79,6 +97,9 @@ impl Listing {
             liquidity: Liquidity::Live(Book::new(first_update_id)),
             prints: VecDeque::new(),
             tape: VecDeque::new(),
+            aggregates: VecDeque::new(),
+            next_aggregate_id: 1,
+            history: History::default(),
             next_trade_id: 1,
             last_price: rules.mid,
         }
@@ -87,6 +108,9 @@ impl Listing {
     /// Replaces the book by a recording's.
     pub fn use_recording(&mut self, recorded: Recorded) {
         self.next_trade_id = OWN_TRADE_ID_FIRST;
+        if let Top { bid: Some((bid, _)), ask: Some((ask, _)) } = recorded.top() {
+            self.last_price = bid.midpoint(ask);
+        }
         self.liquidity = Liquidity::Recorded(recorded);
     }
 
@@ -152,6 +176,32 @@ impl Listing {
         &self.tape
     }
 
+    /// The newest aggregate trades, oldest first.
+    pub fn aggregates(&self) -> &VecDeque<Aggregate> {
+        &self.aggregates
+    }
+
+    /// The candles, up to the time that was last told.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Time passes.
+    pub fn advance(&mut self, utc: UtcNs) {
+        self.history.advance(utc.as_millis());
+    }
+
+    /// Invents a past before the first trade; a recording gets none, it is served as it was.
+    pub fn invent_past(&mut self, seed: u64, utc: UtcNs) {
+        if self.tape.is_empty() && matches!(self.liquidity, Liquidity::Live(_)) {
+            let (rules, price) = (&self.rules, self.last_price);
+            for print in past::invent(rules, price, seed, utc, &mut self.history) {
+                self.next_trade_id = print.id + 1;
+                self.tape_trade(print);
+            }
+        }
+    }
+
     /// The id that the next trade of ours gets.
     pub fn next_trade_id(&self) -> u64 {
         self.next_trade_id
@@ -170,7 +220,7 @@ impl Listing {
         self.next_trade_id += 1;
         if matches!(self.liquidity, Liquidity::Live(_)) {
             let print = Print { id, ..print };
-            self.remember(print);
+            self.remember(print, print.time);
             if self.prints.len() >= PRINTS_MAX {
                 self.prints.pop_front();
             }
@@ -179,11 +229,34 @@ impl Listing {
         id
     }
 
-    pub(super) fn remember(&mut self, print: Print) {
+    /// A public trade, at a moment of the venue's clock.
+    pub(super) fn remember(&mut self, print: Print, utc: UtcNs) {
         self.last_price = print.price;
+        self.history.add(&print, utc.as_millis());
+        self.tape_trade(print);
+    }
+
+    fn tape_trade(&mut self, print: Print) {
         if self.tape.len() >= TAPE_MAX {
             self.tape.pop_front();
         }
         self.tape.push_back(print);
+        let same = |a: &Aggregate| {
+            print.taker > 0 && a.last.taker == print.taker && a.last.price == print.price
+        };
+        match self.aggregates.back_mut() {
+            Some(aggregate) if same(aggregate) => {
+                aggregate.qty += print.qty;
+                aggregate.last = print;
+            }
+            _ => {
+                if self.aggregates.len() >= TAPE_MAX {
+                    self.aggregates.pop_front();
+                }
+                let (id, first, qty) = (self.next_aggregate_id, print.id, print.qty);
+                self.next_aggregate_id += 1;
+                self.aggregates.push_back(Aggregate { id, first, last: print, qty });
+            }
+        }
     }
 }

@@ -21,6 +21,12 @@ pub mod listing;
 pub mod filters;
 // Request weight and unfilled orders: 429 and 418.
 pub mod limits;
+// Candles of every interval from four bounded rings.
+pub mod candles;
+// An invented past of trades and candles.
+mod past;
+// Price statistics over a window, and how they look on the wire.
+mod tickers;
 // Joins books and accounts: placing, triggering, cancelling. Pure.
 pub mod exchange;
 // Trades, prevented trades and ends of orders, on the accounts. Pure.
@@ -43,10 +49,14 @@ pub mod api;
 pub mod private;
 // What each request does: past orders and trades.
 pub mod history;
+// What the market data requests do.
+mod market_calls;
 // How orders, reports and books look on the wire.
 pub mod wire;
 // Market stream subscriptions.
 pub mod streams;
+// Streams that tell by the clock: candles, tickers, averages.
+mod market_streams;
 // Faults on demand.
 pub mod faults;
 // One WebSocket API connection: logon, subscriptions, envelopes.

@@ -12,8 +12,7 @@ use crate::net::server::ConnId;
 
 use super::exchange::Report;
 use super::faults::{FaultKind, Target};
-use super::json::Json;
-use super::listing::{Liquidity, Print};
+use super::listing::{Aggregate, Liquidity, Print};
 use super::session;
 use super::streams::{StreamKey, StreamKind, stamp};
 use super::venue::Venue;
@@ -120,15 +119,8 @@ impl Venue {
                 wire::trade_event(&name, print, stamp(utc, micros), stamp(print.time, micros))
             });
         }
-        if self.streams.wants((symbol, StreamKind::AggTrade)) {
-            for aggregate in wire::aggregate(prints.into_iter()) {
-                self.publish((symbol, StreamKind::AggTrade), |micros| {
-                    Json::object(|j| {
-                        j.f_text("e", "aggTrade").f_int("E", stamp(utc, micros)).f_text("s", &name);
-                        wire::aggregate_fields(j, &aggregate, stamp(aggregate.last.time, micros));
-                    })
-                });
-            }
+        if let Some(first) = prints.front() {
+            self.publish_aggregates(symbol, first.id);
         }
         let listing = &self.exchange.listings[symbol];
         let (top, update_id) = (listing.top(), listing.update_id());
@@ -137,6 +129,25 @@ impl Venue {
             self.published[symbol].top = top;
             self.publish((symbol, StreamKind::BookTicker), |_| {
                 wire::touch_event(&name, update_id, &top)
+            });
+        }
+    }
+
+    /// Tells everybody the aggregate trades that hold trade `first` and later ones.
+    pub(super) fn publish_aggregates(&mut self, symbol: usize, first: u64) {
+        if !self.streams.wants((symbol, StreamKind::AggTrade)) {
+            return;
+        }
+        let listing = &self.exchange.listings[symbol];
+        let name = listing.rules.symbol.clone();
+        let newest = listing.aggregates().iter().rev().take_while(|a| a.last.id >= first);
+        let mut new: Vec<Aggregate> = newest.copied().collect();
+        new.reverse();
+        let utc = self.utc;
+        for aggregate in new {
+            self.publish((symbol, StreamKind::AggTrade), |micros| {
+                let time = stamp(aggregate.last.time, micros);
+                wire::aggregate_event(&name, &aggregate, stamp(utc, micros), time)
             });
         }
     }
@@ -180,6 +191,9 @@ impl Venue {
             for symbol in 0..self.exchange.listings.len() {
                 did |= self.flush_diff(symbol, speed);
             }
+            if speed == 1 {
+                self.publish_by_the_clock();
+            }
         }
         did
     }
@@ -213,6 +227,7 @@ impl Venue {
 
     /// Whether a diff stream of `speed` has something to tell.
     pub(super) fn flush_pending(&self, speed: usize) -> bool {
-        self.exchange.listings.iter().any(|listing| listing.has_changes(speed))
+        let by_the_clock = speed == 1 && self.streams.by_the_clock().next().is_some();
+        by_the_clock || self.exchange.listings.iter().any(|listing| listing.has_changes(speed))
     }
 }

@@ -12,6 +12,7 @@ use tungstenite::Utf8Bytes;
 use crate::clock::{MonoNs, UtcNs};
 use crate::net::server::ConnId;
 
+use super::candles::Interval;
 use super::json::{Json, push_string};
 
 /// Streams per connection.
@@ -19,9 +20,6 @@ const STREAMS_MAX: usize = 1_024;
 
 /// Messages that a connection may send per second.
 const MESSAGES_PER_S_MAX: u32 = 5;
-
-/// Longest request id that is echoed, in bytes of JSON.
-const ID_BYTES_MAX: usize = 64;
 
 /// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +34,26 @@ pub enum StreamKind {
     Depth(usize),
     /// `@depth5`, `@depth10`, `@depth20`, with the speed as in `Depth`.
     Partial(usize, usize),
+    /// `@kline_<interval>`, in UTC or, when true, at `+08:00`.
+    Candle(Interval, bool),
+    /// `@miniTicker`, `!miniTicker@arr`.
+    MiniTicker,
+    /// `@ticker`.
+    Ticker,
+    /// `@ticker_<window>`, `!ticker_<window>@arr`: index into [`WINDOWS`].
+    WindowTicker(usize),
+    /// `@avgPrice`.
+    Average,
 }
 
-/// One stream.
+/// The windows of `@ticker_<window>` and their length in milliseconds.
+pub(super) const WINDOWS: [(&str, i64); 3] =
+    [("1h", 3_600_000), ("4h", 14_400_000), ("1d", 86_400_000)];
+
+/// In place of a symbol where a stream tells about all of them.
+pub(super) const ALL_MARKET: usize = usize::MAX;
+
+/// One stream: which symbol, or all of them, and what.
 pub type StreamKey = (usize, StreamKind);
 
 #[derive(Debug)]
@@ -58,13 +73,28 @@ pub struct Streams {
     by_key: BTreeMap<StreamKey, Vec<ConnId>>,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Method {
+    Subscribe,
+    Unsubscribe,
+    ListSubscriptions,
+    SetProperty,
+    GetProperty,
+}
+
+/// The id alone: it is echoed even where the rest of a request makes no sense.
 #[derive(Deserialize)]
-struct Request<'a> {
-    method: Option<String>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
+struct Identified<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    method: Method,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
 }
 
 impl Streams {
@@ -121,22 +151,46 @@ impl Streams {
         self.by_key.contains_key(&key)
     }
 
+    /// The streams with listeners that tell by the clock and not when something happens.
+    pub fn by_the_clock(&self) -> impl Iterator<Item = StreamKey> + '_ {
+        let by_the_clock = |kind: StreamKind| {
+            matches!(
+                kind,
+                StreamKind::Candle(..)
+                    | StreamKind::MiniTicker
+                    | StreamKind::Ticker
+                    | StreamKind::WindowTicker(_)
+                    | StreamKind::Average
+            )
+        };
+        self.by_key.keys().copied().filter(move |(_, kind)| by_the_clock(*kind))
+    }
+
     fn parse(&self, name: &str) -> Option<StreamKey> {
+        if let Some(all) = name.strip_prefix('!') {
+            let kind = match all.strip_suffix("@arr")? {
+                "miniTicker" => StreamKind::MiniTicker,
+                other => StreamKind::WindowTicker(window(other)?),
+            };
+            return Some((ALL_MARKET, kind));
+        }
         let (symbol, stream) = name.split_once('@')?;
         let symbol = self.symbols.iter().position(|s| s == symbol)?;
-        let (stream, speed) = match stream.strip_suffix("@100ms") {
-            Some(stream) => (stream, 0),
-            None => (stream.strip_suffix("@1000ms").unwrap_or(stream), 1),
-        };
         let kind = match stream {
             "trade" => StreamKind::Trade,
             "aggTrade" => StreamKind::AggTrade,
             "bookTicker" => StreamKind::BookTicker,
-            "depth" => StreamKind::Depth(speed),
-            "depth5" => StreamKind::Partial(5, speed),
-            "depth10" => StreamKind::Partial(10, speed),
-            "depth20" => StreamKind::Partial(20, speed),
-            _ => return None,
+            "miniTicker" => StreamKind::MiniTicker,
+            "ticker" => StreamKind::Ticker,
+            "avgPrice" => StreamKind::Average,
+            other => match other.strip_prefix("kline_") {
+                Some(interval) => {
+                    let east = interval.strip_suffix("@+08:00");
+                    let interval = Interval::named(east.unwrap_or(interval))?;
+                    StreamKind::Candle(interval, east.is_some())
+                }
+                None => depth(other).or_else(|| window(other).map(StreamKind::WindowTicker))?,
+            },
         };
         Some((symbol, kind))
     }
@@ -183,14 +237,16 @@ impl Streams {
         if let Err(e) = serde_json::from_str::<&RawValue>(text) {
             return Some(refusal(3, &format!("Invalid JSON: {e}"), "null"));
         }
-        let Ok(request) = serde_json::from_str::<Request<'_>>(text) else {
-            return Some(refusal(2, "Invalid request: expected an object", "null"));
-        };
-        let id = request.id.map_or("null", RawValue::get);
-        if id.len() > ID_BYTES_MAX || id.starts_with(['{', '[', 't', 'f']) {
+        let identified = serde_json::from_str::<Identified<'_>>(text);
+        let id = identified.ok().and_then(|request| request.id).map_or("null", RawValue::get);
+        if !is_request_id(id) {
             let msg = "Invalid request: request ID must be an unsigned integer";
             return Some(refusal(2, msg, "null"));
         }
+        let request: Request<'_> = match serde_json::from_str(text) {
+            Ok(request) => request,
+            Err(e) => return Some(refusal(2, &format!("Invalid request: {e}"), id)),
+        };
         Some(match self.apply(conn, &request) {
             Ok(result) => Json::object(|j| {
                 j.f_raw("result", &result).f_raw("id", id);
@@ -202,13 +258,12 @@ impl Streams {
     fn apply(&mut self, conn: ConnId, request: &Request<'_>) -> Result<String, (i32, String)> {
         let invalid = |msg: &str| (2, format!("Invalid request: {msg}"));
         let params = request.params.map_or("[]", RawValue::get);
-        match request.method.as_deref() {
-            None => Err(invalid("missing field `method`")),
-            Some(method @ ("SUBSCRIBE" | "UNSUBSCRIBE")) => {
+        match request.method {
+            Method::Subscribe | Method::Unsubscribe => {
                 let names: Vec<String> = serde_json::from_str(params)
                     .map_err(|_| invalid("params must be a list of strings"))?;
                 for name in &names {
-                    if method == "UNSUBSCRIBE" {
+                    if matches!(request.method, Method::Unsubscribe) {
                         if let Some(open) = self.conns.get_mut(&conn) {
                             open.names.retain(|known| known != name);
                         }
@@ -219,19 +274,19 @@ impl Streams {
                 }
                 Ok("null".to_owned())
             }
-            Some("LIST_SUBSCRIPTIONS") => Ok(Json::array(|j| {
+            Method::ListSubscriptions => Ok(Json::array(|j| {
                 for name in self.conns.get(&conn).map_or(&[][..], |c| &c.names) {
                     j.text(name);
                 }
             })),
-            Some("GET_PROPERTY") => match property(params)? {
+            Method::GetProperty => match property(params)? {
                 (true, _) => {
                     let combined = self.conns.get(&conn).is_some_and(|c| c.combined);
                     Ok(combined.to_string())
                 }
                 (false, _) => Err((0, "Unknown property".to_owned())),
             },
-            Some("SET_PROPERTY") => match property(params)? {
+            Method::SetProperty => match property(params)? {
                 (true, Some(value)) => {
                     if let Some(open) = self.conns.get_mut(&conn) {
                         open.combined = value;
@@ -241,10 +296,6 @@ impl Streams {
                 (true, None) => Err((1, "Invalid value type: expected Boolean".to_owned())),
                 (false, _) => Err((0, "Unknown property".to_owned())),
             },
-            Some(other) => Err(invalid(&format!(
-                "unknown variant `{other}`, expected one of `SUBSCRIBE`, `UNSUBSCRIBE`, \
-                 `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
-            ))),
         }
     }
 
@@ -281,8 +332,20 @@ impl Streams {
 
     fn name(&self, (symbol, kind): StreamKey) -> String {
         let fast = |speed: usize| if speed == 0 { "@100ms" } else { "" };
-        let symbol = &self.symbols[symbol];
+        let Some(symbol) = self.symbols.get(symbol) else {
+            return match kind {
+                StreamKind::WindowTicker(window) => format!("!ticker_{}@arr", WINDOWS[window].0),
+                _ => "!miniTicker@arr".to_owned(),
+            };
+        };
         match kind {
+            StreamKind::Candle(interval, east) => {
+                format!("{symbol}@kline_{}{}", interval.name(), if east { "@+08:00" } else { "" })
+            }
+            StreamKind::MiniTicker => format!("{symbol}@miniTicker"),
+            StreamKind::Ticker => format!("{symbol}@ticker"),
+            StreamKind::WindowTicker(window) => format!("{symbol}@ticker_{}", WINDOWS[window].0),
+            StreamKind::Average => format!("{symbol}@avgPrice"),
             StreamKind::Trade => format!("{symbol}@trade"),
             StreamKind::AggTrade => format!("{symbol}@aggTrade"),
             StreamKind::BookTicker => format!("{symbol}@bookTicker"),
@@ -292,9 +355,39 @@ impl Streams {
     }
 }
 
+/// `depth`, `depth5`, `depth10`, `depth20`, and their speed.
+fn depth(stream: &str) -> Option<StreamKind> {
+    let (stream, speed) = match stream.strip_suffix("@100ms") {
+        Some(stream) => (stream, 0),
+        None => (stream.strip_suffix("@1000ms").unwrap_or(stream), 1),
+    };
+    match stream {
+        "depth" => Some(StreamKind::Depth(speed)),
+        "depth5" => Some(StreamKind::Partial(5, speed)),
+        "depth10" => Some(StreamKind::Partial(10, speed)),
+        "depth20" => Some(StreamKind::Partial(20, speed)),
+        _ => None,
+    }
+}
+
+/// The window of `ticker_<window>`.
+fn window(stream: &str) -> Option<usize> {
+    let name = stream.strip_prefix("ticker_")?;
+    WINDOWS.iter().position(|(known, _)| *known == name)
+}
+
 /// A moment as an event carries it.
 pub fn stamp(utc: UtcNs, micros: bool) -> i64 {
     if micros { utc.as_micros() } else { utc.as_millis() }
+}
+
+/// Whether `id` is what the documentation accepts: null, a 64-bit integer, or text of at most 36 characters.
+fn is_request_id(id: &str) -> bool {
+    if id.starts_with('"') {
+        let text: Result<String, _> = serde_json::from_str(id);
+        return text.is_ok_and(|text| text.len() <= 36);
+    }
+    id == "null" || id.parse::<i64>().is_ok() || id.parse::<u64>().is_ok()
 }
 
 /// Whether the property is `combined`, and the truth value that follows.

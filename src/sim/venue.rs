@@ -15,7 +15,6 @@ use crate::runtime::actor::{Actor, Cx, Fault as ActorFault, Waits, Work};
 use super::control::HISTORY_SHOWN;
 use super::exchange::Exchange;
 use super::faults::{FaultKind, Faults, Target};
-use super::json::Json;
 use super::limits::Usage;
 use super::listing::Liquidity;
 use super::market::Synthetic;
@@ -25,8 +24,7 @@ use super::recording::{Playback, Played};
 use super::request::Keys;
 use super::session::Session;
 use super::settings::{MarketSettings, VenueSettings};
-use super::streams::{StreamKind, Streams, stamp};
-use super::wire;
+use super::streams::{StreamKind, Streams};
 
 /// Market actions or recorded frames done in one turn.
 const MARKET_PER_TURN: usize = 256;
@@ -73,6 +71,9 @@ pub struct Venue {
     pub(super) next_flush: [MonoNs; 2],
     pub(super) published: Vec<Published>,
     pub(super) opened: bool,
+    seed: u64,
+    /// The newest trade of each listing when the streams that tell by the clock last spoke.
+    pub(super) told_trade: Vec<u64>,
     pub(super) now: MonoNs,
     pub(super) utc: UtcNs,
 }
@@ -129,6 +130,8 @@ impl Venue {
             next_flush: [MonoNs::ZERO; 2],
             published: vec![Published::default(); settings.symbols.len()],
             opened: false,
+            seed: settings.seed,
+            told_trade: Vec::new(),
             now: MonoNs::ZERO,
             utc: UtcNs::default(),
             exchange,
@@ -150,6 +153,9 @@ impl Venue {
             return;
         }
         self.opened = true;
+        for listing in &mut self.exchange.listings {
+            listing.invent_past(self.seed, self.utc);
+        }
         for market in &mut self.markets {
             market.open(&mut self.exchange, self.now);
         }
@@ -207,20 +213,8 @@ impl Venue {
             Played::Touch(text) => self.publish((0, StreamKind::BookTicker), |_| text.clone()),
             Played::Trade(text, print) => {
                 self.publish((0, StreamKind::Trade), |_| text.clone());
-                let name = self.exchange.listings[0].rules.symbol.clone();
-                let utc = self.utc;
-                for aggregate in wire::aggregate(std::iter::once(print)) {
-                    self.publish((0, StreamKind::AggTrade), |micros| {
-                        Json::object(|j| {
-                            j.f_text("e", "aggTrade")
-                                .f_int("E", stamp(utc, micros))
-                                .f_text("s", &name);
-                            let time = stamp(aggregate.last.time, micros);
-                            wire::aggregate_fields(j, &aggregate, time);
-                        })
-                    });
-                }
                 self.exchange.recorded_trade(0, print, self.utc);
+                self.publish_aggregates(0, print.id);
                 self.publish_reports();
             }
         }

@@ -9,7 +9,7 @@ use super::filters::{
 };
 use super::json::{Json, decimal};
 use super::limits::RateLimits;
-use super::listing::{Listing, PRICE_MAX, Print, QTY_MAX};
+use super::listing::{Aggregate, Listing, PRICE_MAX, Print, QTY_MAX};
 use super::matching::{Diff, Top};
 use super::order::{Fill, Kind, Order, PreventedMatch, Side, Status, Verbosity, notional};
 use super::refusal::Refusal;
@@ -364,38 +364,6 @@ pub fn trade_event(symbol: &str, print: &Print, event_time: i64, time: i64) -> S
     })
 }
 
-/// Trades of one arriving order at one price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Aggregate {
-    /// The aggregate's id.
-    pub id: u64,
-    /// First trade.
-    pub first: u64,
-    /// Last trade, with the price, side and time of all.
-    pub last: Print,
-    /// Quantity of all.
-    pub qty: i64,
-}
-
-/// Groups prints, oldest first, into aggregates with ids equal to their first trade's id.
-pub fn aggregate(prints: impl Iterator<Item = Print>) -> Vec<Aggregate> {
-    let mut all: Vec<Aggregate> = Vec::new();
-    for print in prints {
-        match all.last_mut() {
-            Some(a)
-                if a.last.taker == print.taker
-                    && a.last.price == print.price
-                    && print.taker > 0 =>
-            {
-                a.qty += print.qty;
-                a.last = print;
-            }
-            _ => all.push(Aggregate { id: print.id, first: print.id, last: print, qty: print.qty }),
-        }
-    }
-    all
-}
-
 /// The fields of an aggregate trade after `e`, `E` and `s`.
 pub fn aggregate_fields(j: &mut Json, aggregate: &Aggregate, time: i64) {
     j.f_int("a", aggregate.id)
@@ -406,6 +374,14 @@ pub fn aggregate_fields(j: &mut Json, aggregate: &Aggregate, time: i64) {
         .f_int("T", time)
         .f_flag("m", aggregate.last.buyer_maker)
         .f_flag("M", true);
+}
+
+/// An `aggTrade` event.
+pub fn aggregate_event(symbol: &str, aggregate: &Aggregate, event_time: i64, time: i64) -> String {
+    Json::object(|j| {
+        j.f_text("e", "aggTrade").f_int("E", event_time).f_text("s", symbol);
+        aggregate_fields(j, aggregate, time);
+    })
 }
 
 /// A `bookTicker` event.

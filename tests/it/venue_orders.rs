@@ -117,7 +117,7 @@ fn triggers(kind: &str, side: &str, at: &str, not_at: i64, by: i64) {
     bench.exchange.reports.clear();
     bench.trade_at(MID + by * ONE);
     let id = placed["orderId"].as_u64().expect("an id");
-    let order = bench.exchange.accounts[0].order(id).expect("remembered");
+    let order = bench.exchange.accounts[0].order(id).expect("remembered").clone();
     assert!(order.working_time.is_some(), "{kind} {side} triggered");
     let told = bench.told();
     let expect = if kind.ends_with("LIMIT") { Status::New } else { Status::Expired };
@@ -297,7 +297,12 @@ fn filters_refuse_by_name() {
     bench.code(place, &order("50000", "11999.99"), -1013, "Filter failure: PERCENT_PRICE_BY_SIDE");
     bench.code(place, &order("0.01", "0.000015"), -1013, "Filter failure: LOT_SIZE");
     bench.code(place, &order("0.01", "0.00005"), -1013, "Filter failure: NOTIONAL");
-    bench.code(place, &order("0.01", "8999").replace("50000", "200000"), -1013, "Filter failure: NOTIONAL");
+    bench.code(
+        place,
+        &order("0.01", "8999").replace("50000", "200000"),
+        -1013,
+        "Filter failure: NOTIONAL",
+    );
     bench.code(
         place,
         "symbol=BTCUSDT&side=BUY&type=MARKET&quantity=901",
