@@ -160,6 +160,7 @@ impl Venue {
 
     /// What a fault does the moment it comes.
     fn strike_now(&mut self, fault: &Fault) {
+        self.set_statuses();
         if fault.kind == FaultKind::StaleSnapshot {
             self.stale = Some(self.exchange.listings.iter().map(Snapshot::of).collect());
         }
@@ -189,6 +190,12 @@ impl Venue {
         }
     }
 
+    fn set_statuses(&mut self) {
+        for (at, listing) in self.exchange.listings.iter_mut().enumerate() {
+            listing.status = self.faults.halt(at).map_or("TRADING", Halt::label);
+        }
+    }
+
     /// Announces to a client that the server goes, and goes `after` that.
     fn shut_down(&mut self, conn: ConnId, after: Duration) {
         let event = Json::object(|j| {
@@ -207,6 +214,7 @@ impl Venue {
 
     /// Undoes what faults that are over have done.
     pub(super) fn end_faults(&mut self) {
+        self.set_statuses();
         if !self.faults.any(FaultKind::HalfOpen) {
             for conn in std::mem::take(&mut self.silenced) {
                 self.server.half_open(conn, false);

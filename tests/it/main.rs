@@ -19,6 +19,8 @@ mod orders;
 mod journal;
 // The simulated venue: matching, accounts, wire.
 mod venue;
+// The simulated venue: faults, connection rules, control.
+mod venue_faults;
 // Status, metrics, dashboard, log.
 mod ops;
 // A world of memory around the whole engine.
