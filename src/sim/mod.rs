@@ -19,6 +19,8 @@ pub mod account;
 pub mod listing;
 // Joins books and accounts: placing, cancelling, settling. Pure.
 pub mod exchange;
+// What a venue keeps from one life to the next.
+mod saved;
 // A seeded market that looks alive.
 pub mod market;
 // A recorded day as a market.

@@ -1,11 +1,13 @@
 //! The words of an order, as the venue spells them, and the order as the venue remembers it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::UtcNs;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
@@ -124,7 +126,7 @@ impl Status {
 }
 
 /// An order as a client asks for it, already validated word by word; numbers in units of `10^-8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewOrder {
     /// The index of the symbol.
     pub symbol: usize,
@@ -151,7 +153,7 @@ pub struct NewOrder {
 }
 
 /// An order as the venue remembers it; numbers in units of `10^-8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The venue's id.
     pub id: u64,
@@ -174,10 +176,13 @@ pub struct Order {
     /// Where it stands.
     pub status: Status,
     /// When it came.
+    #[serde(with = "nanos")]
     pub time: UtcNs,
     /// When it last changed.
+    #[serde(with = "nanos")]
     pub update_time: UtcNs,
     /// Why it expired.
+    #[serde(skip)]
     pub expiry: Option<&'static str>,
     /// What of the account's balance it binds now: quote for buys, base for sells.
     pub locked: i128,
@@ -191,7 +196,7 @@ impl Order {
 }
 
 /// A trade of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     /// The trade, unique per symbol.
     pub trade_id: u64,
@@ -212,10 +217,26 @@ pub struct Fill {
     /// Whether the account's order rested.
     pub maker: bool,
     /// When.
+    #[serde(with = "nanos")]
     pub time: UtcNs,
 }
 
 /// Price times quantity in units of `10^-8` of the quote asset, rounded down.
 pub fn notional(price: i64, qty: i64) -> i128 {
     i128::from(price) * i128::from(qty) / 100_000_000
+}
+
+/// Moments in files: nanoseconds of UTC.
+mod nanos {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::UtcNs;
+
+    pub(super) fn serialize<S: Serializer>(utc: &UtcNs, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(utc.as_nanos())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UtcNs, D::Error> {
+        i64::deserialize(from).map(UtcNs::from_nanos)
+    }
 }

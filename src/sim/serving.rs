@@ -245,10 +245,8 @@ impl Venue {
             let counts = Some((self.usage.weight(), Some(self.usage.orders(account))));
             return Ok(Json::array(|j| wire::rate_limits(j, counts)));
         }
-        if call == Call::Place {
-            if let Some(account) = account {
-                self.usage.count_order(account, self.utc);
-            }
+        if let (Call::Place, Some(account)) = (call, account) {
+            self.usage.count_order(account, self.utc);
         }
         api::execute(&mut self.exchange, call, account, params, self.utc)
     }
@@ -433,8 +431,7 @@ impl Venue {
         let retry = self.usage.retry_after_s(self.utc).to_string();
         let banned = matches!(failure.status, 418 | 429);
         let headers = banned.then_some(("retry-after", retry));
-        let headers = headers.as_ref().map_or(&[][..], std::slice::from_ref);
-        self.respond(conn, Target::Rest, failure.status, wire::error(failure), headers);
+        self.respond(conn, Target::Rest, failure.status, wire::error(failure), headers.as_slice());
     }
 
     pub(super) fn rest_call(
