@@ -20,6 +20,7 @@ use crate::runtime::thread;
 pub mod run;
 // The simulated venue alone.
 pub mod venue;
+mod venue_file;
 // Is this configuration right, and what does it mean?
 pub mod check;
 // What happened?
@@ -176,6 +177,30 @@ pub struct VenueArgs {
     /// A PEM file with an Ed25519 public key, in place of the secret.
     #[arg(long, value_name = "FILE")]
     pub ed25519_public: Option<PathBuf>,
+    /// A TOML file with its accounts, in place of key and secret: [[account]] name, api_key, secret or ed25519_public, balances.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "secret", "ed25519_public"])]
+    pub accounts: Option<PathBuf>,
+    /// A TOML file with several venues: [[venue]] name, listen, seed, symbols, fees, latency_ms, drift_bps, accounts.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "key", "secret", "ed25519_public", "accounts", "seed", "symbols", "updates_per_s", "recording", "speed", "latency_ms", "drift_bps", "save", "restore"])]
+    pub config: Option<PathBuf>,
+    /// Added before every answer and every frame.
+    #[arg(long, default_value_t = 0)]
+    pub latency_ms: u64,
+    /// How far its prices wander from the fair ones of its seed, in basis points (standard deviation).
+    #[arg(long, default_value_t = 0)]
+    pub drift_bps: u32,
+    /// WebSocket connections that may be made within five minutes; the real venue allows 300 for each address.
+    #[arg(long, default_value_t = 10_000)]
+    pub connections_max: usize,
+    /// How long a WebSocket connection lives.
+    #[arg(long, default_value = "24h", value_parser = parse_duration)]
+    pub connection_life: Duration,
+    /// Write accounts, orders and trades to this file at the end.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Begin with the accounts, orders and trades of this file.
+    #[arg(long, value_name = "FILE")]
+    pub restore: Option<PathBuf>,
     /// The seed of the synthetic market.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

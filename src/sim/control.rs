@@ -133,6 +133,7 @@ impl Venue {
             ("DELETE", "/sim/faults") => {
                 self.faults.clear();
                 self.end_faults();
+                self.release_held();
                 (200, "{}".to_owned())
             }
             ("POST", "/sim/market") => self.move_market(&request.body),
@@ -224,9 +225,6 @@ impl Venue {
             for conn in std::mem::take(&mut self.sliced) {
                 self.server.slice(conn, false);
             }
-        }
-        if !self.faults.any(FaultKind::Reorder) {
-            self.release_held();
         }
         if !self.faults.any(FaultKind::StaleSnapshot) {
             self.stale = None;

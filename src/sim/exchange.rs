@@ -173,6 +173,16 @@ impl Exchange {
         (self.next_order_id, self.next_exec_id, self.next_taker)
     }
 
+    /// The numbers that must not come again: order, event, prevented match, arriving order.
+    pub(super) fn numbers(&self) -> [u64; 4] {
+        [self.next_order_id, self.next_exec_id, self.next_match_id, self.next_taker]
+    }
+
+    /// Goes on with these numbers.
+    pub(super) fn set_numbers(&mut self, next: [u64; 4]) {
+        [self.next_order_id, self.next_exec_id, self.next_match_id, self.next_taker] = next;
+    }
+
     /// An id as the venue makes them for clients that send none.
     pub fn make_client_id(&mut self) -> String {
         std::iter::repeat_with(|| self.ids.alphanumeric()).take(22).collect()
@@ -223,6 +233,11 @@ impl Exchange {
             ));
         }
         Ok(())
+    }
+
+    /// Puts a stop order of an earlier life back to where it waits for its price.
+    pub(super) fn await_stop(&mut self, order: &Order) {
+        self.stops[order.asked.symbol].insert(order);
     }
 
     /// Places an order: its id and the fills it made at once.

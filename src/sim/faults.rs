@@ -236,9 +236,9 @@ impl FaultRequest {
             ("skew_ms", self.skew_ms.is_some()),
         ];
         let known = kind.keys();
-        for (key, _) in keys.iter().filter(|(key, there)| *there && !known.contains(key)) {
-            let more =
-                if known.is_empty() { String::new() } else { format!(", {}", known.join(", ")) };
+        let strange = keys.iter().find(|(key, there)| *there && !known.contains(key));
+        if let Some((key, _)) = strange {
+            let more: String = known.iter().map(|key| format!(", {key}")).collect();
             return Err(format!(
                 "{key}: {} has target, symbol, count, probability, duration_ms{more}",
                 kind.label()

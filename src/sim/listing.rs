@@ -210,6 +210,11 @@ impl Listing {
         self.next_trade_id
     }
 
+    /// Goes on with the trade ids of an earlier life.
+    pub(super) fn set_next_trade_id(&mut self, id: u64) {
+        self.next_trade_id = id;
+    }
+
     pub(super) fn quote_for(&self, taker: &Taker) -> (i64, i128) {
         match &self.liquidity {
             Liquidity::Live(book) => book.quote_for(taker),

@@ -33,6 +33,8 @@ pub mod exchange;
 mod settling;
 // Which stop orders a trade price triggers. Pure.
 pub mod stops;
+// What a venue keeps from one life to the next.
+mod saved;
 // A seeded market that looks alive.
 pub mod market;
 // A recorded day as a market.

@@ -1,11 +1,13 @@
 //! The words of an order, as the venue spells them, and the order as the venue remembers it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::UtcNs;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
@@ -158,7 +160,7 @@ impl Status {
 }
 
 /// An order as a client asks for it, already validated word by word; numbers in units of `10^-8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewOrder {
     /// The index of the symbol.
     pub symbol: usize,
@@ -187,7 +189,7 @@ pub struct NewOrder {
 }
 
 /// An order as the venue remembers it; numbers in units of `10^-8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The venue's id.
     pub id: u64,
@@ -210,12 +212,16 @@ pub struct Order {
     /// Where it stands.
     pub status: Status,
     /// When it came.
+    #[serde(with = "nanos")]
     pub time: UtcNs,
     /// Since when it is on the book; `None` while it waits for its stop price.
+    #[serde(with = "nanos::maybe")]
     pub working_time: Option<UtcNs>,
     /// When it last changed.
+    #[serde(with = "nanos")]
     pub update_time: UtcNs,
     /// Why it expired.
+    #[serde(skip)]
     pub expiry: Option<&'static str>,
     /// What of the account's balance it binds now: quote for buys, base for sells.
     pub locked: i128,
@@ -280,7 +286,7 @@ pub struct PreventedMatch {
 }
 
 /// A trade of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     /// The trade, unique per symbol.
     pub trade_id: u64,
@@ -301,10 +307,47 @@ pub struct Fill {
     /// Whether the account's order rested.
     pub maker: bool,
     /// When.
+    #[serde(with = "nanos")]
     pub time: UtcNs,
 }
 
 /// Price times quantity in units of `10^-8` of the quote asset, rounded down.
 pub fn notional(price: i64, qty: i64) -> i128 {
     i128::from(price) * i128::from(qty) / 100_000_000
+}
+
+/// Moments in files: nanoseconds of UTC.
+mod nanos {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::UtcNs;
+
+    pub(super) fn serialize<S: Serializer>(utc: &UtcNs, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(utc.as_nanos())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UtcNs, D::Error> {
+        i64::deserialize(from).map(UtcNs::from_nanos)
+    }
+
+    /// Moments that may not have come.
+    pub(super) mod maybe {
+        use super::{Deserialize, Deserializer, Serializer, UtcNs};
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            utc: &Option<UtcNs>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            match utc {
+                Some(utc) => to.serialize_some(&utc.as_nanos()),
+                None => to.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<UtcNs>, D::Error> {
+            Ok(Option::<i64>::deserialize(from)?.map(UtcNs::from_nanos))
+        }
+    }
 }

@@ -436,8 +436,7 @@ impl Venue {
         let retry = (60 - self.utc.as_millis().rem_euclid(60_000) / 1_000).to_string();
         let banned = matches!(failure.status, 418 | 429);
         let headers = banned.then_some(("retry-after", retry));
-        let headers = headers.as_ref().map_or(&[][..], std::slice::from_ref);
-        self.respond(conn, Target::Rest, failure.status, wire::error(failure), headers);
+        self.respond(conn, Target::Rest, failure.status, wire::error(failure), headers.as_slice());
     }
 
     pub(super) fn rest_call(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clock::{MonoNs, UtcNs};
 use crate::net::Acceptor;
 use crate::net::server::{ConnId, Server, ServerConfig};
-use crate::runtime::actor::{Actor, Cx, Fault as ActorFault, Waits, Work};
+use crate::runtime::actor::{Actor, Cx, Fault as ActorFault, Stop, Waits, Work};
 
 use super::control::HISTORY_SHOWN;
 use super::exchange::Exchange;
@@ -25,6 +25,7 @@ use super::order::Side;
 use super::outbound::{NOBODY, Outgoing, PERIODS};
 use super::recording::{Playback, Played};
 use super::request::Keys;
+use super::saved::Saved;
 use super::session::Session;
 use super::settings::{ConnectionLimits, MarketSettings, VenueSettings};
 use super::streams::{StreamKind, Streams};
@@ -152,12 +153,22 @@ impl Venue {
             return Err("a venue needs at least one symbol".to_owned());
         }
         let mut exchange = Exchange::new(settings, FIRST_UPDATE_ID);
+        if let Some(path) = &settings.restore {
+            let named = |why| format!("{}: {why}", path.display());
+            Saved::read(path)?.restore(&mut exchange).map_err(named)?;
+        }
         let (mut markets, mut playback) = (Vec::new(), None);
         match &settings.market {
             MarketSettings::Synthetic { updates_per_s, volatility_centibps } => {
                 for (at, symbol) in settings.symbols.iter().enumerate() {
                     let (rate, volatility) = (*updates_per_s, *volatility_centibps);
-                    let market = Synthetic::new(at, symbol.mid, settings.seed, rate, volatility);
+                    let market = Synthetic::new(
+                        at,
+                        exchange.listings[at].rules.mid,
+                        settings.seed,
+                        rate,
+                        volatility,
+                    );
                     let (seed, name) = (settings.market_seed, &symbol.symbol);
                     markets.push(market.around(seed, name, settings.drift_bps));
                 }
@@ -168,18 +179,10 @@ impl Venue {
                 playback = Some(play);
             }
         }
-        // A query of the whole history is large, and so is a 5,000-level book.
-        let config = ServerConfig {
-            conns_max: CONNS_MAX,
-            write_buffer_bytes_max: 32 * 1024 * 1024,
-            ping_every: Some(settings.connections.ping_every),
-            pong_deadline: settings.connections.pong_deadline,
-            ..ServerConfig::default()
-        };
         let symbols = settings.symbols.iter().map(|s| s.symbol.as_str());
         let names = symbols.clone().map(str::to_owned).collect();
         Ok(Self {
-            server: Server::new(acceptor, config),
+            server: Server::new(acceptor, server_config(&settings.connections)),
             markets,
             playback,
             keys: Keys::new(&settings.accounts)?,
@@ -304,6 +307,17 @@ impl Venue {
     }
 }
 
+fn server_config(limits: &ConnectionLimits) -> ServerConfig {
+    ServerConfig {
+        conns_max: CONNS_MAX,
+        // A query of the whole history is large, and so is a 5,000-level book.
+        write_buffer_bytes_max: 32 * 1024 * 1024,
+        ping_every: Some(limits.ping_every),
+        pong_deadline: limits.pong_deadline,
+        ..ServerConfig::default()
+    }
+}
+
 impl Actor for Venue {
     fn turn(&mut self, cx: &mut Cx) -> Result<Work, ActorFault> {
         (self.now, self.true_utc) = (cx.now, cx.utc);
@@ -319,6 +333,14 @@ impl Actor for Venue {
         did |= self.send_delayed();
         self.server.flush();
         Ok(Work::when(did))
+    }
+
+    fn on_stop(&mut self, _cx: &mut Cx, _stop: Stop) {
+        let Some(path) = &self.save else { return };
+        match Saved::of(&self.exchange).write(path) {
+            Ok(()) => log::info!("event=venue.saved file={}", path.display()),
+            Err(why) => log::error!("event=venue.not_saved why={why:?}"),
+        }
     }
 
     fn waits(&self, waits: &mut Waits) {
