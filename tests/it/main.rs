@@ -19,6 +19,8 @@ mod orders;
 mod journal;
 // The simulated venue: matching, accounts, wire.
 mod venue;
+// The venue's market data against the documentation and against itself.
+mod venue_market;
 // Status, metrics, dashboard, log.
 mod ops;
 // A world of memory around the whole engine.
