@@ -15,7 +15,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("trading/telemetry.rs", &["clock", "trading::domain", "trading::venue", "runtime::view"]),
     (
         "trading/venue/",
-        &["clock", "trading::domain", "trading::limits", "trading::venue", "trading::risk::gate"],
+        &[
+            "clock",
+            "trading::domain",
+            "trading::limits",
+            "trading::telemetry",
+            "trading::venue",
+            "trading::risk::gate",
+        ],
     ),
     ("trading/risk/", &["clock", "trading::domain", "trading::limits", "trading::risk"]),
     (

@@ -2,6 +2,7 @@
 //!
 //! Without a subcommand the main job runs: `pindrop` is `pindrop run`.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub mod journal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
+    /// The command line is wrong.
+    Usage = 2,
     /// The journal is corrupt.
     JournalCorrupt = 65,
     /// Not live in time, or another instance holds the state folder.
@@ -236,14 +239,28 @@ pub enum JournalCommand {
     },
 }
 
+/// Whether a command line that begins with `word` only looks at files.
+pub fn only_looks(word: Option<&OsStr>) -> bool {
+    word.is_some_and(|w| w == "journal" || w == "check" || w == "help")
+}
+
+/// Does what a command line that only looks says; the exit code.
+pub fn look(cli: &Cli) -> u8 {
+    match &cli.command {
+        Some(Command::Check(args)) => check::run(args),
+        Some(Command::Journal(args)) => journal::run(args),
+        // Help has printed and ended; these two are not begun with a word that only looks.
+        None | Some(Command::Run(_) | Command::Venue(_)) => ExitCode::Usage as u8,
+    }
+}
+
 /// Does what the command line says; the exit code.
-pub fn run(cli: Cli, signals: Signals) -> u8 {
-    match cli.command {
-        None => run::run(&cli.run, &signals),
-        Some(Command::Run(args)) => run::run(&args, &signals),
-        Some(Command::Venue(args)) => venue::run(&args, &signals),
-        Some(Command::Check(args)) => check::run(&args),
-        Some(Command::Journal(args)) => journal::run(&args),
+pub fn run(cli: &Cli, signals: &Signals) -> u8 {
+    match &cli.command {
+        None => run::run(&cli.run, signals),
+        Some(Command::Run(args)) => run::run(args, signals),
+        Some(Command::Venue(args)) => venue::run(args, signals),
+        Some(Command::Check(_) | Command::Journal(_)) => look(cli),
     }
 }
 

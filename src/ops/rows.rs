@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::MonoNs;
 use crate::runtime::health::Cell;
 use crate::runtime::mailbox::Edge;
+use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{Instrument, InstrumentId, Level, Notional, Reason};
 use crate::trading::telemetry::{
     BookView, FeedInstrumentView, FeedView, LatencyView, OpenOrderView, OrderTotals, OrdersView,
     PositionView, StrategyView, Transport,
 };
-use crate::trading::venue::Balance;
 
 use super::sources::{EventLine, RateLimit, StatusSources, Watched};
 use super::status::{

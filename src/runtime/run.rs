@@ -155,7 +155,8 @@ impl System {
         if self.plan.overprovisioned {
             let line = Line::warn("sup.overprovisioned")
                 .kv("cores", self.plan.usable_cores)
-                .kv("plan", self.plan.line());
+                .kv("plan", self.plan.line())
+                .kv("hint", "more hot threads than cores: shared threading wakes fewer of them");
             run.driver.say(utc, line);
         }
         let failure = match refused {

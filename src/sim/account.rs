@@ -5,13 +5,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::order::{Fill, Order};
+use crate::clock::UtcNs;
+
+use super::limits::OrderCounts;
+use super::order::{Fill, Order, PreventedMatch};
 
 /// Orders remembered per account; the oldest closed ones are forgotten beyond.
 pub const ORDERS_MAX: usize = 200_000;
 
 /// Fills remembered per account.
 pub const FILLS_MAX: usize = 200_000;
+
+/// Prevented matches remembered per account.
+pub const PREVENTED_MAX: usize = 10_000;
 
 /// What an account holds of one asset, in units of `10^-8`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,9 +39,18 @@ pub struct Account {
     pub holdings: Vec<Holding>,
     orders: BTreeMap<u64, Order>,
     open: BTreeMap<u64, ()>,
+    /// Open orders and open stop orders, by the index of the symbol.
+    open_counts: BTreeMap<usize, (usize, usize)>,
     /// The newest order of each client id.
     by_client_id: BTreeMap<String, u64>,
     fills: VecDeque<Fill>,
+    prevented: VecDeque<PreventedMatch>,
+    /// Unfilled orders in the limits' windows.
+    pub counts: OrderCounts,
+    /// Fees in millionths of the received asset: maker, taker.
+    pub fees_ppm: (i128, i128),
+    /// When a balance last changed.
+    pub update_time: UtcNs,
     /// Closed orders that were forgotten.
     pub forgotten_orders: u64,
     /// Fills that were forgotten.
@@ -43,10 +58,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account with these free amounts, by the index of the asset.
-    pub fn new(name: &str, free: &[i128]) -> Self {
+    /// An account with these free amounts, by the index of the asset, and fees in millionths: maker, taker.
+    pub fn new(name: &str, free: &[i128], fees_ppm: (i128, i128)) -> Self {
         let holdings = free.iter().map(|f| Holding { free: *f, locked: 0, initial: *f }).collect();
-        Self { name: name.to_owned(), holdings, ..Self::default() }
+        Self { name: name.to_owned(), holdings, fees_ppm, ..Self::default() }
     }
 
     /// An order, open or remembered.
@@ -74,6 +89,24 @@ impl Account {
         self.open.keys().filter_map(|id| self.orders.get(id))
     }
 
+    /// How many open orders of a symbol there are, and how many of them are stop orders.
+    pub fn open_count(&self, symbol: usize) -> (usize, usize) {
+        self.open_counts.get(&symbol).copied().unwrap_or_default()
+    }
+
+    /// Prevented matches, oldest first.
+    pub fn prevented(&self) -> &VecDeque<PreventedMatch> {
+        &self.prevented
+    }
+
+    /// Remembers a prevented match.
+    pub fn push_prevented(&mut self, prevented: PreventedMatch) {
+        if self.prevented.len() >= PREVENTED_MAX {
+            self.prevented.pop_front();
+        }
+        self.prevented.push_back(prevented);
+    }
+
     /// All remembered fills, oldest first.
     pub fn fills(&self) -> &VecDeque<Fill> {
         &self.fills
@@ -96,6 +129,9 @@ impl Account {
         self.by_client_id.insert(order.client_id.clone(), order.id);
         if order.status.is_open() {
             self.open.insert(order.id, ());
+            let counts = self.open_counts.entry(order.asked.symbol).or_default();
+            counts.0 += 1;
+            counts.1 += usize::from(order.asked.kind.is_stop());
         }
         self.orders.insert(order.id, order);
     }
@@ -104,10 +140,21 @@ impl Account {
     pub fn change(&mut self, id: u64, change: impl FnOnce(&mut Order)) -> Option<&Order> {
         let order = self.orders.get_mut(&id)?;
         change(order);
-        if !order.status.is_open() {
-            self.open.remove(&id);
+        if !order.status.is_open() && self.open.remove(&id).is_some() {
+            let counts = self.open_counts.entry(order.asked.symbol).or_default();
+            counts.0 = counts.0.saturating_sub(1);
+            counts.1 = counts.1.saturating_sub(usize::from(order.asked.kind.is_stop()));
         }
         Some(order)
+    }
+
+    /// Makes an order lock what it needs now; the asset that it pays with is `asset`.
+    pub fn relock(&mut self, id: u64, asset: usize) {
+        let Some(order) = self.orders.get_mut(&id) else { return };
+        let needs = if order.status.is_open() { order.needs() } else { 0 };
+        let more = needs - order.locked;
+        order.locked = needs;
+        self.lock(asset, more);
     }
 
     /// Moves an amount from free to locked (negative: back).

@@ -1,12 +1,10 @@
 //! Which calls there are on REST and the WebSocket API, what they weigh, which parameters they take, who may make
-//! them, and how much of the limits has been used.
-
-use crate::clock::UtcNs;
+//! them.
 
 use super::market_calls;
-use super::refusal::{Answer, Refusal};
 use super::request::Params;
-use super::wire;
+
+pub use super::private::Unsupported;
 
 /// What a client may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +40,10 @@ pub enum Call {
     MyTrades,
     Commission,
     OrderCount,
+    CancelReplace,
+    PreventedMatches,
+    MyFilters,
+    Unsupported(Unsupported),
     Logon,
     SessionStatus,
     Logout,
@@ -75,9 +77,12 @@ pub struct Spec {
     pub ws: &'static str,
     /// Who may make it.
     pub security: Security,
-    /// Parameters beyond those of the signature.
+    /// Parameters beyond those of the signature; [`ANY`] for calls that read none of theirs.
     pub params: &'static [&'static str],
 }
+
+/// The parameters of calls that are refused whatever they say.
+pub const ANY: &[&str] = &["*"];
 
 const PLACE: &[&str] = &[
     "symbol",
@@ -120,6 +125,34 @@ const TEST_PLACE: &[&str] = &[
     "pegOffsetType",
     "computeCommissionRates",
 ];
+const CANCEL_REPLACE: &[&str] = &[
+    "symbol",
+    "side",
+    "type",
+    "cancelReplaceMode",
+    "timeInForce",
+    "quantity",
+    "quoteOrderQty",
+    "price",
+    "cancelNewClientOrderId",
+    "cancelOrigClientOrderId",
+    "cancelOrderId",
+    "newClientOrderId",
+    "strategyId",
+    "strategyType",
+    "stopPrice",
+    "trailingDelta",
+    "icebergQty",
+    "newOrderRespType",
+    "selfTradePreventionMode",
+    "cancelRestrictions",
+    "orderRateLimitExceededMode",
+    "pegPriceType",
+    "pegOffsetValue",
+    "pegOffsetType",
+];
+const PREVENTED: &[&str] =
+    &["symbol", "preventedMatchId", "orderId", "fromPreventedMatchId", "limit"];
 const INFO: &[&str] = &["symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus"];
 const CANCEL: &[&str] =
     &["symbol", "orderId", "origClientOrderId", "newClientOrderId", "cancelRestrictions"];
@@ -137,6 +170,10 @@ const fn spec(
     params: &'static [&'static str],
 ) -> Spec {
     Spec { call, rest, ws, security, params }
+}
+
+const fn refused(what: Unsupported, rest: (&'static str, &'static str), ws: &'static str) -> Spec {
+    spec(Call::Unsupported(what), rest, ws, Security::Signed, ANY)
 }
 
 /// Every call, once.
@@ -261,6 +298,36 @@ pub const SPECS: &[Spec] = &[
         Security::Signed,
         &[],
     ),
+    spec(
+        Call::CancelReplace,
+        ("POST", "order/cancelReplace"),
+        "order.cancelReplace",
+        Security::Signed,
+        CANCEL_REPLACE,
+    ),
+    spec(
+        Call::PreventedMatches,
+        ("GET", "myPreventedMatches"),
+        "myPreventedMatches",
+        Security::Signed,
+        PREVENTED,
+    ),
+    spec(Call::MyFilters, ("GET", "myFilters"), "myFilters", Security::Signed, &["symbol"]),
+    refused(Unsupported::Oco, ("POST", "order/oco"), "orderList.place"),
+    refused(Unsupported::Oco, ("POST", "orderList/oco"), "orderList.place.oco"),
+    refused(Unsupported::Oto, ("POST", "orderList/oto"), "orderList.place.oto"),
+    refused(Unsupported::Oto, ("POST", "orderList/otoco"), "orderList.place.otoco"),
+    refused(Unsupported::Opo, ("POST", "orderList/opo"), "orderList.place.opo"),
+    refused(Unsupported::Opo, ("POST", "orderList/opoco"), "orderList.place.opoco"),
+    refused(Unsupported::CancelList, ("DELETE", "orderList"), "orderList.cancel"),
+    refused(Unsupported::QueryList, ("GET", "orderList"), "orderList.status"),
+    refused(Unsupported::Nothing, ("GET", "openOrderList"), "openOrderLists.status"),
+    refused(Unsupported::Nothing, ("GET", "allOrderList"), "allOrderLists"),
+    refused(Unsupported::Sor, ("POST", "sor/order"), "sor.order.place"),
+    refused(Unsupported::Sor, ("POST", "sor/order/test"), "sor.order.test"),
+    refused(Unsupported::Amend, ("PUT", "order/amend/keepPriority"), "order.amend.keepPriority"),
+    refused(Unsupported::Nothing, ("GET", "order/amendments"), "order.amendments"),
+    refused(Unsupported::Nothing, ("GET", "myAllocations"), "myAllocations"),
     spec(Call::Logon, ("", ""), "session.logon", Security::SignedHere, &[]),
     spec(Call::SessionStatus, ("", ""), "session.status", Security::Open, &[]),
     spec(Call::Logout, ("", ""), "session.logout", Security::Open, &[]),
@@ -300,9 +367,27 @@ pub fn weight(call: Call, params: &Params) -> u32 {
         Call::Ping
         | Call::Time
         | Call::Place
-        | Call::TestPlace
+        | Call::CancelReplace
         | Call::Cancel
         | Call::CancelAll => 1,
+        Call::TestPlace => {
+            if params.get("computeCommissionRates").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+            {
+                20
+            } else {
+                1
+            }
+        }
+        Call::PreventedMatches => {
+            if params.get("orderId").is_some() {
+                20
+            } else {
+                2
+            }
+        }
+        Call::Unsupported(Unsupported::Amend | Unsupported::QueryList) => 4,
+        Call::Unsupported(Unsupported::Nothing) => 20,
+        Call::Unsupported(_) => 1,
         Call::Account | Call::AllOrders | Call::Commission => 20,
         Call::QueryOrder => 4,
         Call::OpenOrders => {
@@ -319,7 +404,7 @@ pub fn weight(call: Call, params: &Params) -> u32 {
                 20
             }
         }
-        Call::OrderCount => 40,
+        Call::OrderCount | Call::MyFilters => 40,
         Call::Logon
         | Call::SessionStatus
         | Call::Logout
@@ -328,73 +413,6 @@ pub fn weight(call: Call, params: &Params) -> u32 {
         | Call::Unsubscribe
         | Call::Subscriptions => 2,
         _ => market_calls::weight(call, params),
-    }
-}
-
-/// Weight and orders used in the present windows.
-#[derive(Clone, Debug, Default)]
-pub struct Usage {
-    minute: i64,
-    weight: u32,
-    /// Per account: window of ten seconds and its count, day and its count.
-    orders: Vec<(i64, u32, i64, u32)>,
-}
-
-impl Usage {
-    /// Nothing used yet by so many accounts.
-    pub fn new(accounts: usize) -> Self {
-        Self { orders: vec![(0, 0, 0, 0); accounts], ..Self::default() }
-    }
-
-    /// The weight used in the present minute.
-    pub fn weight(&self) -> u32 {
-        self.weight
-    }
-
-    /// Counts a request.
-    ///
-    /// # Errors
-    /// `429` beyond the limit.
-    pub fn weigh(&mut self, weight: u32, utc: UtcNs) -> Answer<()> {
-        let minute = utc.as_millis().div_euclid(60_000);
-        if minute != self.minute {
-            (self.minute, self.weight) = (minute, 0);
-        }
-        self.weight = self.weight.saturating_add(weight);
-        if self.weight > wire::WEIGHT_LIMIT {
-            let msg = format!(
-                "Too much request weight used; current limit is {} request weight per 1 MINUTE. \
-                 Please use WebSocket Streams for live updates to avoid polling the API.",
-                wire::WEIGHT_LIMIT
-            );
-            return Err(Refusal { status: 429, code: -1003, msg });
-        }
-        Ok(())
-    }
-
-    /// Seconds until the minute is over.
-    pub fn retry_after_s(&self, utc: UtcNs) -> i64 {
-        60 - utc.as_millis().rem_euclid(60_000) / 1_000
-    }
-
-    /// Counts an order.
-    pub fn count_order(&mut self, account: usize, utc: UtcNs) {
-        let (ten, day) =
-            (utc.as_millis().div_euclid(10_000), utc.as_millis().div_euclid(86_400_000));
-        let Some(count) = self.orders.get_mut(account) else { return };
-        if count.0 != ten {
-            (count.0, count.1) = (ten, 0);
-        }
-        if count.2 != day {
-            (count.2, count.3) = (day, 0);
-        }
-        count.1 += 1;
-        count.3 += 1;
-    }
-
-    /// Orders of an account: in ten seconds, in a day.
-    pub fn orders(&self, account: usize) -> (u32, u32) {
-        self.orders.get(account).map_or((0, 0), |count| (count.1, count.3))
     }
 }
 

@@ -9,15 +9,15 @@ use std::collections::VecDeque;
 use crate::clock::UtcNs;
 
 use super::account::Account;
-use super::listing::{Liquidity, Listing, Print, lock_for};
+use super::filters::{OPEN_ORDERS_MAX, OPEN_STOPS_MAX};
+use super::limits::RateLimits;
+use super::listing::{Liquidity, Listing, Print};
 use super::matching::{Budget, Owner, Step, Taker};
-use super::order::{Fill, Kind, NewOrder, Order, Side, Status, Stp, Tif, notional};
+use super::order::{Fill, Kind, NewOrder, Order, Side, Status, Stp, Tif};
 use super::recording::Recorded;
 use super::refusal::{Answer, Refusal};
 use super::settings::VenueSettings;
-
-/// Open orders per account and symbol (MAX_NUM_ORDERS).
-pub const OPEN_ORDERS_MAX: usize = 200;
+use super::stops::Stops;
 
 /// What happened to an account's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +43,16 @@ pub enum Exec {
     Canceled,
     /// It expired.
     Expired,
-    /// Self-trade prevention ended it: how much, and the order that it met.
+    /// Self-trade prevention took something off it: how much, and the order that it met.
     Prevented {
         /// The quantity taken away.
         qty: i64,
         /// The other order.
         counter: u64,
+        /// How much they would have traded.
+        match_qty: i64,
+        /// At which price.
+        match_price: i64,
     },
 }
 
@@ -94,12 +98,15 @@ pub struct Exchange {
     pub fees: Vec<i128>,
     /// What the market's participants gained, by asset.
     pub market_gain: Vec<i128>,
-    maker_fee_ppm: i128,
-    taker_fee_ppm: i128,
+    /// What is allowed per window.
+    pub limits: RateLimits,
+    stops: Vec<Stops>,
+    /// Waiting orders whose stop price was reached: account and id.
+    triggered: VecDeque<(usize, u64)>,
     next_order_id: u64,
-    next_exec_id: u64,
-    next_match_id: u64,
-    next_taker: u64,
+    pub(super) next_exec_id: u64,
+    pub(super) next_match_id: u64,
+    pub(super) next_taker: u64,
     ids: fastrand::Rng,
     steps: Vec<Step>,
 }
@@ -124,6 +131,7 @@ impl Exchange {
                 index(asset);
             }
         }
+        let fees_ppm = (i128::from(settings.maker_fee_ppm), i128::from(settings.taker_fee_ppm));
         let accounts = settings.accounts.iter().map(|account| {
             let free: Vec<i128> = assets
                 .iter()
@@ -132,7 +140,7 @@ impl Exchange {
                     of.map(|(_, units)| i128::from(*units)).sum()
                 })
                 .collect();
-            Account::new(&account.name, &free)
+            Account::new(&account.name, &free, fees_ppm)
         });
         let accounts: Vec<Account> = accounts.collect();
         let count = assets.len();
@@ -143,8 +151,9 @@ impl Exchange {
             reports: VecDeque::new(),
             fees: vec![0; count],
             market_gain: vec![0; count],
-            maker_fee_ppm: i128::from(settings.maker_fee_ppm),
-            taker_fee_ppm: i128::from(settings.taker_fee_ppm),
+            limits: settings.limits,
+            stops: vec![Stops::default(); settings.symbols.len()],
+            triggered: VecDeque::new(),
             next_order_id: 1,
             next_exec_id: 1,
             next_match_id: 1,
@@ -159,11 +168,6 @@ impl Exchange {
         self.listings[symbol].use_recording(recorded);
     }
 
-    /// The fees in millionths: maker, taker.
-    pub fn fees_ppm(&self) -> (i128, i128) {
-        (self.maker_fee_ppm, self.taker_fee_ppm)
-    }
-
     /// The numbers that the next order, event and arriving order get.
     pub fn sequences(&self) -> (u64, u64, u64) {
         (self.next_order_id, self.next_exec_id, self.next_taker)
@@ -174,22 +178,37 @@ impl Exchange {
         std::iter::repeat_with(|| self.ids.alphanumeric()).take(22).collect()
     }
 
-    /// Checks an order against the filters and the account without placing it.
+    /// Checks an order against the filters, without the account's balance and what is on the book.
+    ///
+    /// # Errors
+    /// `-1013`.
+    pub fn check_filters(&self, account: usize, new: &NewOrder) -> Answer<()> {
+        self.listings[new.symbol].check_filters(new)?;
+        let (orders, stops) = self.accounts[account].open_count(new.symbol);
+        if orders >= OPEN_ORDERS_MAX {
+            return Err(Refusal::filter("MAX_NUM_ORDERS"));
+        }
+        if new.kind.is_stop() && stops >= OPEN_STOPS_MAX {
+            return Err(Refusal::filter("MAX_NUM_ALGO_ORDERS"));
+        }
+        Ok(())
+    }
+
+    /// Checks an order against filters, account and book without placing it.
     ///
     /// # Errors
     /// The venue's refusal.
     pub fn check(&self, account: usize, new: &NewOrder) -> Answer<()> {
+        self.check_filters(account, new)?;
         let listing = &self.listings[new.symbol];
-        listing.check_filters(new)?;
         let holder = &self.accounts[account];
         if let Some(id) = &new.client_id
             && holder.order_by_client_id(id).is_some_and(|o| o.status.is_open())
         {
             return Err(Refusal::order("Duplicate order sent."));
         }
-        if holder.open_orders().filter(|o| o.asked.symbol == new.symbol).count() >= OPEN_ORDERS_MAX
-        {
-            return Err(Refusal::filter("MAX_NUM_ORDERS"));
+        if new.kind.is_stop() && listing.would_trigger(new) {
+            return Err(Refusal::order("Order would trigger immediately."));
         }
         let (asset, needs) = listing.funds(account, new);
         if needs > holder.holdings[asset].free {
@@ -218,7 +237,7 @@ impl Exchange {
         };
         let id = self.next_order_id;
         self.next_order_id += 1;
-        let lock = if new.kind == Kind::Market { 0 } else { lock_for(&new, new.qty) };
+        let (symbol, side, waits) = (new.symbol, new.side, new.kind.is_stop());
         let order = Order {
             id,
             client_id,
@@ -230,16 +249,25 @@ impl Exchange {
             prevented_match: None,
             status: Status::New,
             time: utc,
+            working_time: (!waits).then_some(utc),
             update_time: utc,
             expiry: None,
-            locked: lock,
+            locked: 0,
             asked: new,
         };
-        let asset = self.listings[order.asked.symbol].paid_asset(order.asked.side);
-        self.accounts[account].lock(asset, lock);
+        if waits {
+            self.stops[symbol].insert(&order);
+        }
+        let asset = self.listings[symbol].paid_asset(side);
         self.accounts[account].insert(order);
+        self.accounts[account].relock(id, asset);
         self.report(account, id, Exec::New, None, utc);
+        if waits {
+            self.report_positions(symbol, &mut vec![account], utc);
+            return Ok((id, Vec::new()));
+        }
         let fills = self.match_new(account, id, utc);
+        self.activate_triggered(utc);
         Ok((id, fills))
     }
 
@@ -250,27 +278,64 @@ impl Exchange {
         let taker = self.listings[symbol].taker(account, asked);
         let mut touched = vec![account];
         let mut fills = Vec::new();
-        let mut reason = match (asked.kind, asked.tif) {
-            (Kind::Market, _) => Some("INSUFFICIENT_LIQUIDITY"),
-            (_, Tif::Ioc) => Some("UNFILLED_IOC_QUANTITY_EXPIRED"),
-            (_, Tif::Fok) => Some("UNFILLED_FOK_ORDER_EXPIRED"),
-            (_, Tif::Gtc) => None,
+        let reason = match (asked.kind.has_limit(), asked.tif) {
+            (false, _) => Some("INSUFFICIENT_LIQUIDITY"),
+            (true, Tif::Ioc) => Some("UNFILLED_IOC_QUANTITY_EXPIRED"),
+            (true, Tif::Fok) => Some("UNFILLED_FOK_ORDER_EXPIRED"),
+            (true, Tif::Gtc) => None,
         };
-        let all_or_nothing = asked.tif == Tif::Fok && asked.kind == Kind::Limit;
+        let all_or_nothing = asked.tif == Tif::Fok && asked.kind.has_limit();
         if !all_or_nothing || self.listings[symbol].quote_for(&taker).0 >= asked.qty {
             if asked.kind == Kind::Market && asked.quote_qty > 0 {
                 // The base quantity of an order by quote amount is what it comes to.
                 let qty = self.listings[symbol].quote_for(&taker).0;
                 self.accounts[account].change(id, |o| o.qty = qty);
             }
-            let prevented = self.run(symbol, &taker, Some(id), utc, &mut touched, &mut fills);
-            if prevented {
-                reason = None;
-            }
+            self.run(symbol, &taker, Some(id), utc, &mut touched, &mut fills);
         }
         self.finish_new(account, id, reason, utc);
         self.report_positions(symbol, &mut touched, utc);
         fills
+    }
+
+    /// Notes which waiting orders a trade at `price` triggers.
+    pub(super) fn trigger(&mut self, symbol: usize, price: i64) {
+        while let Some(order) = self.stops[symbol].trigger(price) {
+            self.triggered.push_back(order);
+        }
+    }
+
+    /// Lets the triggered orders work, in the order in which they were triggered; their trades may trigger more.
+    fn activate_triggered(&mut self, utc: UtcNs) {
+        while let Some((account, id)) = self.triggered.pop_front() {
+            self.activate(account, id, utc);
+        }
+    }
+
+    fn activate(&mut self, account: usize, id: u64, utc: UtcNs) {
+        if !self.accounts[account].order(id).is_some_and(Order::is_waiting) {
+            return;
+        }
+        self.accounts[account].change(id, |order| {
+            order.working_time = Some(utc);
+            order.update_time = utc;
+        });
+        let Some(order) = self.accounts[account].order(id).cloned() else { return };
+        let symbol = order.asked.symbol;
+        let listing = &self.listings[symbol];
+        if !order.asked.kind.has_limit() {
+            let asset = listing.paid_asset(order.asked.side);
+            let needs = listing.funds_at_market(account, &order.asked);
+            self.accounts[account].relock(id, asset);
+            if needs > self.accounts[account].holdings[asset].free {
+                self.end(account, id, Status::Expired, Some("REJECTED"), utc);
+                self.report(account, id, Exec::Expired, None, utc);
+                self.report_positions(symbol, &mut vec![account], utc);
+                return;
+            }
+        }
+        self.report(account, id, Exec::New, None, utc);
+        self.match_new(account, id, utc);
     }
 
     /// What an arriving order did not trade rests or expires.
@@ -280,7 +345,7 @@ impl Exchange {
             return;
         }
         if let Some(reason) = reason {
-            self.end(account, id, Status::Expired, utc, |o| o.expiry = Some(reason));
+            self.end(account, id, Status::Expired, Some(reason), utc);
             self.report(account, id, Exec::Expired, None, utc);
             return;
         }
@@ -294,7 +359,7 @@ impl Exchange {
         }
     }
 
-    /// Matches `taker` and settles every step; whether self-trade prevention ended the arriving order.
+    /// Matches `taker` and settles every step.
     fn run(
         &mut self,
         symbol: usize,
@@ -303,7 +368,7 @@ impl Exchange {
         utc: UtcNs,
         touched: &mut Vec<usize>,
         fills: &mut Vec<Fill>,
-    ) -> bool {
+    ) {
         let mut steps = std::mem::take(&mut self.steps);
         steps.clear();
         match &mut self.listings[symbol].liquidity {
@@ -313,7 +378,6 @@ impl Exchange {
             Liquidity::Recorded(recorded) => recorded.take(taker, &mut steps),
         }
         self.next_taker += 1;
-        let mut prevented = false;
         for step in &steps {
             match *step {
                 Step::Fill { price, qty, maker } => {
@@ -324,146 +388,12 @@ impl Exchange {
                         touched.push(account);
                     }
                 }
-                Step::MakerExpired { order: maker, qty } => {
-                    self.prevent(taker.account, maker, qty, order.unwrap_or(0), utc);
-                }
-                Step::TakerExpired { order: maker } => {
-                    prevented = true;
-                    let left = order
-                        .and_then(|id| self.accounts[taker.account?].order(id))
-                        .map_or(0, Order::remaining);
-                    self.prevent(taker.account, order.unwrap_or(0), left, maker, utc);
+                Step::Prevented { order: maker, qty } => {
+                    self.prevent(taker, order.unwrap_or(0), maker, qty, utc);
                 }
             }
         }
         self.steps = steps;
-        prevented
-    }
-
-    fn prevent(&mut self, account: Option<usize>, id: u64, qty: i64, counter: u64, utc: UtcNs) {
-        let Some(account) = account else { return };
-        let match_id = self.next_match_id;
-        self.next_match_id += 1;
-        self.end(account, id, Status::ExpiredInMatch, utc, |o| {
-            o.prevented += qty;
-            o.prevented_match = Some(match_id);
-        });
-        self.report(account, id, Exec::Prevented { qty, counter }, None, utc);
-    }
-
-    /// Settles one trade for both sides; the arriving account's fill, if it was one.
-    #[expect(clippy::too_many_arguments, reason = "a trade has that many parts, and one caller")]
-    fn settle(
-        &mut self,
-        symbol: usize,
-        price: i64,
-        qty: i64,
-        taker_side: Side,
-        taker: Option<(u64, usize)>,
-        maker: Owner,
-        utc: UtcNs,
-    ) -> Option<Fill> {
-        let maker_side = taker_side.opposite();
-        let maker_account = match maker {
-            Owner::Market => None,
-            Owner::Account { account, order } => Some((order, account)),
-        };
-        let print = Print {
-            id: 0,
-            price,
-            qty,
-            buyer_maker: maker_side == Side::Buy,
-            time: utc,
-            taker: self.next_taker,
-        };
-        let trade_id = self.listings[symbol].print_own(print);
-        let made = Fill {
-            trade_id,
-            order_id: 0,
-            symbol,
-            side: maker_side,
-            price,
-            qty,
-            quote: notional(price, qty),
-            fee: 0,
-            maker: true,
-            time: utc,
-        };
-        let taken = Fill { side: taker_side, maker: false, ..made.clone() };
-        let fill = self.settle_side(taker, taken);
-        self.settle_side(maker_account, made);
-        fill
-    }
-
-    /// Settles one side of a trade: an account's, or the market's.
-    fn settle_side(&mut self, of: Option<(u64, usize)>, mut fill: Fill) -> Option<Fill> {
-        let listing = &self.listings[fill.symbol];
-        let (paid_asset, got_asset) =
-            (listing.paid_asset(fill.side), listing.paid_asset(fill.side.opposite()));
-        let (paid, got) = match fill.side {
-            Side::Buy => (fill.quote, i128::from(fill.qty)),
-            Side::Sell => (i128::from(fill.qty), fill.quote),
-        };
-        let Some((id, account)) = of else {
-            self.market_gain[paid_asset] -= paid;
-            self.market_gain[got_asset] += got;
-            return None;
-        };
-        let ppm = if fill.maker { self.maker_fee_ppm } else { self.taker_fee_ppm };
-        fill.fee = got * ppm / 1_000_000;
-        fill.order_id = id;
-        let holder = &mut self.accounts[account];
-        let mut unlock = 0;
-        holder.change(id, |order| {
-            order.executed += fill.qty;
-            order.quote_executed += fill.quote;
-            order.update_time = fill.time;
-            let done = order.executed >= order.qty;
-            order.status = if done { Status::Filled } else { Status::PartiallyFilled };
-            if order.asked.kind != Kind::Market {
-                let lock = lock_for(&order.asked, order.remaining());
-                unlock = order.locked - lock;
-                order.locked = lock;
-            }
-        });
-        holder.lock(paid_asset, -unlock);
-        holder.holdings[paid_asset].free -= paid;
-        holder.holdings[got_asset].free += got - fill.fee;
-        self.fees[got_asset] += fill.fee;
-        let exec = Exec::Trade {
-            trade_id: fill.trade_id,
-            price: fill.price,
-            qty: fill.qty,
-            quote: fill.quote,
-            fee: fill.fee,
-            maker: fill.maker,
-        };
-        holder.push_fill(fill.clone());
-        self.report(account, id, exec, None, fill.time);
-        Some(fill)
-    }
-
-    /// Ends an order that is not on the book any more and gives back what it had locked.
-    fn end(
-        &mut self,
-        account: usize,
-        id: u64,
-        status: Status,
-        utc: UtcNs,
-        change: impl FnOnce(&mut Order),
-    ) {
-        let mut back = None;
-        self.accounts[account].change(id, |order| {
-            change(order);
-            order.status = status;
-            order.update_time = utc;
-            back = Some((order.asked.symbol, order.asked.side, order.locked));
-            order.locked = 0;
-        });
-        if let Some((symbol, side, locked)) = back {
-            let asset = self.listings[symbol].paid_asset(side);
-            self.accounts[account].lock(asset, -locked);
-        }
     }
 
     /// Cancels an open order.
@@ -483,6 +413,7 @@ impl Exchange {
             .cloned()
             .ok_or_else(|| Refusal::cancel("Unknown order sent."))?;
         let (symbol, side, price) = (order.asked.symbol, order.asked.side, order.asked.price);
+        self.stops[symbol].remove(&order);
         match &mut self.listings[symbol].liquidity {
             Liquidity::Live(book) => {
                 book.remove(id, side, price);
@@ -493,7 +424,7 @@ impl Exchange {
             Some(id) => id,
             None => self.make_client_id(),
         };
-        self.end(account, id, Status::Canceled, utc, |_| ());
+        self.end(account, id, Status::Canceled, None, utc);
         self.report(account, id, Exec::Canceled, Some(cancel_id.clone()), utc);
         self.report_positions(symbol, &mut vec![account], utc);
         let order = self.accounts[account].order(id).cloned().unwrap_or(order);
@@ -512,6 +443,7 @@ impl Exchange {
         let mut touched = Vec::new();
         self.run(symbol, &taker, None, utc, &mut touched, &mut Vec::new());
         self.report_positions(symbol, &mut touched, utc);
+        self.activate_triggered(utc);
     }
 
     /// A recording printed a trade: our resting orders fill by the rules of [`Recorded`].
@@ -521,7 +453,9 @@ impl Exchange {
             recorded.on_trade(print.price, print.qty, print.buyer_maker, &mut steps);
         }
         self.listings[symbol].remember(print, utc);
+        self.trigger(symbol, print.price);
         self.settle_makers(symbol, &steps, utc);
+        self.activate_triggered(utc);
     }
 
     fn settle_makers(&mut self, symbol: usize, steps: &[Step], utc: UtcNs) {
@@ -537,34 +471,5 @@ impl Exchange {
             }
         }
         self.report_positions(symbol, &mut touched, utc);
-    }
-
-    fn report(
-        &mut self,
-        account: usize,
-        id: u64,
-        exec: Exec,
-        cancel_id: Option<String>,
-        utc: UtcNs,
-    ) {
-        let Some(order) = self.accounts[account].order(id) else { return };
-        let exec_id = self.next_exec_id;
-        self.next_exec_id += 1;
-        let order = Box::new(order.clone());
-        self.reports.push_back(Report::Execution { order, exec, cancel_id, exec_id, utc });
-    }
-
-    fn report_positions(&mut self, symbol: usize, touched: &mut Vec<usize>, utc: UtcNs) {
-        touched.sort_unstable();
-        touched.dedup();
-        let listing = &self.listings[symbol];
-        for account in touched.iter().copied() {
-            let of = |asset: usize| {
-                let holding = self.accounts[account].holdings[asset];
-                (asset, holding.free, holding.locked)
-            };
-            let balances = vec![of(listing.base), of(listing.quote)];
-            self.reports.push_back(Report::Position { account, balances, utc });
-        }
     }
 }

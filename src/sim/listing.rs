@@ -1,16 +1,14 @@
-//! A symbol and its market: filters, liquidity, the public tape. In: matching results. Out: what everybody may see, and
-//! the filters' refusals.
+//! A symbol and its market: liquidity, the public tape. In: matching results. Out: what everybody may see.
 
 use std::collections::VecDeque;
 
 use crate::clock::UtcNs;
 
 use super::candles::History;
-use super::matching::{Book, Budget, Diff, Taker, Top, meets};
-use super::order::{Kind, NewOrder, Side, notional};
+use super::matching::{Book, Diff, Taker, Top};
+use super::order::Side;
 use super::past;
 use super::recording::Recorded;
-use super::refusal::{Answer, Refusal};
 use super::settings::SymbolSettings;
 
 /// Largest order in whole base units (LOT_SIZE).
@@ -87,14 +85,6 @@ pub struct Listing {
     next_trade_id: u64,
     /// The last price anybody traded at; the starting mid before.
     pub last_price: i64,
-}
-
-/// What an order binds for `qty`: quote for buys, base for sells.
-pub(super) fn lock_for(asked: &NewOrder, qty: i64) -> i128 {
-    match asked.side {
-        Side::Buy => notional(asked.price, qty),
-        Side::Sell => i128::from(qty),
-    }
 }
 
 impl Listing {
@@ -222,57 +212,6 @@ impl Listing {
             Liquidity::Live(book) => book.quote_for(taker),
             Liquidity::Recorded(recorded) => recorded.quote_for(taker),
         }
-    }
-
-    pub(super) fn taker(&self, account: usize, asked: &NewOrder) -> Taker {
-        let budget = if asked.quote_qty > 0 {
-            Budget::Quote { amount: i128::from(asked.quote_qty), lot: self.rules.lot }
-        } else {
-            Budget::Base(asked.qty)
-        };
-        let limit = (asked.kind != Kind::Market).then_some(asked.price);
-        Taker { account: Some(account), side: asked.side, limit, budget, stp: asked.stp }
-    }
-
-    pub(super) fn would_take(&self, new: &NewOrder) -> bool {
-        self.top_of(new.side.opposite()).is_some_and(|(p, _)| meets(new.side, new.price, p))
-    }
-
-    /// The asset that an order needs, and how much of it.
-    pub(super) fn funds(&self, account: usize, new: &NewOrder) -> (usize, i128) {
-        let asset = self.paid_asset(new.side);
-        let needs = match (new.kind, new.side) {
-            (Kind::Market, Side::Buy) if new.quote_qty > 0 => i128::from(new.quote_qty),
-            (Kind::Market, Side::Buy) => self.quote_for(&self.taker(account, new)).1,
-            (Kind::Market, Side::Sell) if new.quote_qty > 0 => {
-                i128::from(self.quote_for(&self.taker(account, new)).0)
-            }
-            (Kind::Market, Side::Sell) => i128::from(new.qty),
-            _ => lock_for(new, new.qty),
-        };
-        (asset, needs)
-    }
-
-    pub(super) fn check_filters(&self, new: &NewOrder) -> Answer<()> {
-        let rules = &self.rules;
-        let limit = new.kind != Kind::Market;
-        if limit && (new.price > PRICE_MAX || new.price < rules.tick || new.price % rules.tick != 0)
-        {
-            return Err(Refusal::filter("PRICE_FILTER"));
-        }
-        let by_qty = new.quote_qty == 0;
-        if by_qty && (new.qty < rules.lot || new.qty > QTY_MAX || new.qty % rules.lot != 0) {
-            return Err(Refusal::filter("LOT_SIZE"));
-        }
-        let value = match (limit, by_qty) {
-            (true, _) => notional(new.price, new.qty),
-            (false, true) => notional(self.last_price, new.qty),
-            (false, false) => i128::from(new.quote_qty),
-        };
-        if value < i128::from(rules.min_notional) {
-            return Err(Refusal::filter("NOTIONAL"));
-        }
-        Ok(())
     }
 
     /// Prints a trade of our own matching; its id. In recordings it stays off the public tape.

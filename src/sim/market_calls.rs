@@ -139,7 +139,8 @@ fn exchange_info(exchange: &Exchange, params: &Params, utc: UtcNs) -> Answer<Str
     let chosen = chosen.unwrap_or_else(|| (0..exchange.listings.len()).collect());
     let listings: Vec<&Listing> =
         chosen.iter().filter(|_| shown).map(|at| &exchange.listings[*at]).collect();
-    Ok(wire::exchange_info(&listings, params.flag("showPermissionSets", true)?, utc))
+    let with_sets = params.flag("showPermissionSets", true)?;
+    Ok(wire::exchange_info(&exchange.limits, &listings, with_sets, utc))
 }
 
 /// Whether spot symbols have one of the permissions that were asked for.

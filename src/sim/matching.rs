@@ -66,6 +66,20 @@ pub struct Taker {
     pub stp: Stp,
 }
 
+impl Taker {
+    /// The order of the taker's own account that `owner` is, if self-trade prevention forbids to trade with it.
+    fn own(&self, owner: Owner) -> Option<u64> {
+        match owner {
+            Owner::Account { account, order }
+                if self.account == Some(account) && self.stp != Stp::None =>
+            {
+                Some(order)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// One thing that happened while an order was matched, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -78,17 +92,12 @@ pub enum Step {
         /// Who rested.
         maker: Owner,
     },
-    /// A resting order of the taker's own account expired instead of trading.
-    MakerExpired {
+    /// Self-trade prevention by the taker's mode, in place of a trade with an order of its own account.
+    Prevented {
         /// The resting order.
         order: u64,
-        /// What it had left.
+        /// How much they would have traded.
         qty: i64,
-    },
-    /// The arriving order expired instead of trading with its own account's order.
-    TakerExpired {
-        /// The resting order that it met.
-        order: u64,
     },
 }
 
@@ -281,38 +290,47 @@ impl Book {
     pub fn take(&mut self, taker: &Taker, steps: &mut Vec<Step>) -> (i64, i128) {
         let maker_side = taker.side.opposite();
         let (mut base, mut quote) = (0_i64, 0_i128);
+        // What is gone from the budget: what was traded and what was prevented.
+        let (mut gone, mut spent) = (0_i64, 0_i128);
         'levels: while let Some((price, _)) = self.best(maker_side) {
             if taker.limit.is_some_and(|limit| !meets(taker.side, limit, price)) {
                 break;
             }
             let mut touched = false;
             while let Some(front) = self.front(maker_side, price) {
-                let want = wanted(taker.budget, price, base, quote);
+                let want = wanted(taker.budget, price, gone, spent);
                 if want == 0 {
                     self.settle_level(maker_side, price, touched);
                     break 'levels;
                 }
-                if let (Owner::Account { account, order }, true) =
-                    (front.owner, taker.stp != Stp::None)
-                    && taker.account == Some(account)
-                {
-                    if taker.stp != Stp::ExpireTaker {
-                        self.reduce_front(maker_side, price, front.qty);
+                let qty = want.min(front.qty);
+                if let Some(order) = taker.own(front.owner) {
+                    let less = match taker.stp {
+                        Stp::ExpireMaker | Stp::ExpireBoth => front.qty,
+                        Stp::Decrement => qty,
+                        Stp::ExpireTaker | Stp::None => 0,
+                    };
+                    steps.push(Step::Prevented { order, qty });
+                    if less > 0 {
+                        self.reduce_front(maker_side, price, less);
                         touched = true;
-                        steps.push(Step::MakerExpired { order, qty: front.qty });
                     }
-                    if taker.stp != Stp::ExpireMaker {
-                        steps.push(Step::TakerExpired { order });
+                    if matches!(taker.stp, Stp::ExpireTaker | Stp::ExpireBoth) {
                         self.settle_level(maker_side, price, touched);
                         break 'levels;
                     }
+                    if taker.stp == Stp::Decrement {
+                        gone += qty;
+                        spent += notional(price, qty);
+                    }
                     continue;
                 }
-                let qty = want.min(front.qty);
                 self.reduce_front(maker_side, price, qty);
                 touched = true;
                 base += qty;
                 quote += notional(price, qty);
+                gone += qty;
+                spent += notional(price, qty);
                 steps.push(Step::Fill { price, qty, maker: front.owner });
             }
             self.settle_level(maker_side, price, touched);
@@ -347,6 +365,7 @@ impl Book {
     /// What an arriving order would trade now, base and quote, without its own account's orders.
     pub fn quote_for(&self, taker: &Taker) -> (i64, i128) {
         let (mut base, mut quote) = (0_i64, 0_i128);
+        let (mut gone, mut spent) = (0_i64, 0_i128);
         let levels: Box<dyn Iterator<Item = (&i64, &Level)>> = match taker.side {
             Side::Buy => Box::new(self.asks.iter()),
             Side::Sell => Box::new(self.bids.iter().rev()),
@@ -356,19 +375,22 @@ impl Book {
                 break;
             }
             for resting in &level.orders {
-                let own = matches!(resting.owner, Owner::Account { account, .. } if taker.account == Some(account));
-                if own && taker.stp != Stp::None {
-                    if taker.stp == Stp::ExpireMaker {
-                        continue;
-                    }
-                    return (base, quote);
-                }
-                let qty = wanted(taker.budget, *price, base, quote).min(resting.qty);
+                let qty = wanted(taker.budget, *price, gone, spent).min(resting.qty);
                 if qty == 0 {
                     return (base, quote);
                 }
-                base += qty;
-                quote += notional(*price, qty);
+                let own = taker.own(resting.owner).is_some();
+                match (own, taker.stp) {
+                    (true, Stp::ExpireMaker) => continue,
+                    (true, Stp::ExpireTaker | Stp::ExpireBoth) => return (base, quote),
+                    (true, _) => {}
+                    (false, _) => {
+                        base += qty;
+                        quote += notional(*price, qty);
+                    }
+                }
+                gone += qty;
+                spent += notional(*price, qty);
             }
         }
         (base, quote)
@@ -485,12 +507,12 @@ mod tests {
 
     #[test]
     fn self_trade_prevention() {
-        let (gone, refused) =
-            (Step::MakerExpired { order: 1, qty: 2 }, Step::TakerExpired { order: 1 });
+        let prevented = Step::Prevented { order: 1, qty: 2 };
         let market = |qty| Step::Fill { price: 101, qty, maker: Owner::Market };
-        self_trade(Stp::ExpireMaker, &[gone, market(2)], None);
-        self_trade(Stp::ExpireTaker, &[refused], Some((101, 4)));
-        self_trade(Stp::ExpireBoth, &[gone, refused], Some((101, 2)));
+        self_trade(Stp::ExpireMaker, &[prevented, market(2)], None);
+        self_trade(Stp::ExpireTaker, &[prevented], Some((101, 4)));
+        self_trade(Stp::ExpireBoth, &[prevented], Some((101, 2)));
+        self_trade(Stp::Decrement, &[prevented, market(1)], Some((101, 1)));
         let own = Step::Fill { price: 101, qty: 2, maker: ours(1) };
         self_trade(Stp::None, &[own, market(1)], Some((101, 1)));
     }

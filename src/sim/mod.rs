@@ -15,16 +15,24 @@ pub mod refusal;
 pub mod matching;
 // Balances, orders and fills of one account: pure.
 pub mod account;
-// A symbol and its market: filters, tape.
+// A symbol and its market: liquidity, tape.
 pub mod listing;
+// What a symbol's filters say to an order.
+pub mod filters;
+// Request weight and unfilled orders: 429 and 418.
+pub mod limits;
 // Candles of every interval from four bounded rings.
 pub mod candles;
 // An invented past of trades and candles.
 mod past;
 // Price statistics over a window, and how they look on the wire.
 mod tickers;
-// Joins books and accounts: placing, cancelling, settling. Pure.
+// Joins books and accounts: placing, triggering, cancelling. Pure.
 pub mod exchange;
+// Trades, prevented trades and ends of orders, on the accounts. Pure.
+mod settling;
+// Which stop orders a trade price triggers. Pure.
+pub mod stops;
 // A seeded market that looks alive.
 pub mod market;
 // A recorded day as a market.
@@ -35,8 +43,12 @@ pub mod sign;
 pub mod calls;
 // One request model for REST and WebSocket API: parameters, keys, time.
 pub mod request;
-// What each request does.
+// What each request does: the public half.
 pub mod api;
+// What each request does: orders and accounts.
+pub mod private;
+// What each request does: past orders and trades.
+pub mod history;
 // What the market data requests do.
 mod market_calls;
 // How orders, reports and books look on the wire.

@@ -33,7 +33,7 @@ words! {
 }
 
 words! {
-    /// What kind of order; the other documented kinds are refused by name.
+    /// What kind of order.
     Kind {
         /// At a price or better.
         Limit = "LIMIT",
@@ -41,6 +41,14 @@ words! {
         LimitMaker = "LIMIT_MAKER",
         /// At whatever price there is.
         Market = "MARKET",
+        /// A market order once the last price has gone against its owner as far as the stop price.
+        StopLoss = "STOP_LOSS",
+        /// A limit order once the last price has gone against its owner as far as the stop price.
+        StopLossLimit = "STOP_LOSS_LIMIT",
+        /// A market order once the last price has gone in favour of its owner as far as the stop price.
+        TakeProfit = "TAKE_PROFIT",
+        /// A limit order once the last price has gone in favour of its owner as far as the stop price.
+        TakeProfitLimit = "TAKE_PROFIT_LIMIT",
     }
 }
 
@@ -85,6 +93,8 @@ words! {
         ExpireMaker = "EXPIRE_MAKER",
         /// Both expire.
         ExpireBoth = "EXPIRE_BOTH",
+        /// Both lose what they would have traded.
+        Decrement = "DECREMENT",
     }
 }
 
@@ -116,6 +126,30 @@ impl Side {
     }
 }
 
+impl Kind {
+    /// Whether it has a limit price.
+    pub fn has_limit(self) -> bool {
+        !matches!(self, Self::Market | Self::StopLoss | Self::TakeProfit)
+    }
+
+    /// Whether it takes a time in force.
+    pub fn takes_tif(self) -> bool {
+        matches!(self, Self::Limit | Self::StopLossLimit | Self::TakeProfitLimit)
+    }
+
+    /// Whether it waits for a stop price: the documentation's "algo" orders.
+    pub fn is_stop(self) -> bool {
+        !matches!(self, Self::Limit | Self::LimitMaker | Self::Market)
+    }
+
+    /// Whether an order of this kind and `side` is triggered by a last price at or above its stop price, not at or
+    /// below it.
+    pub fn triggers_above(self, side: Side) -> bool {
+        let loss = matches!(self, Self::StopLoss | Self::StopLossLimit);
+        loss == (side == Side::Buy)
+    }
+}
+
 impl Status {
     /// Whether the order is still on the book.
     pub fn is_open(self) -> bool {
@@ -134,10 +168,12 @@ pub struct NewOrder {
     pub kind: Kind,
     /// How long; GTC for kinds that take none.
     pub tif: Tif,
-    /// The limit; 0 for market orders.
+    /// The limit; 0 for kinds without one.
     pub price: i64,
     /// The base quantity; 0 for market orders by quote quantity.
     pub qty: i64,
+    /// The last price that triggers it; 0 for kinds that do not wait.
+    pub stop_price: i64,
     /// The quote quantity of a market order; 0 for none.
     pub quote_qty: i64,
     /// The client's id, if it sent one.
@@ -175,6 +211,8 @@ pub struct Order {
     pub status: Status,
     /// When it came.
     pub time: UtcNs,
+    /// Since when it is on the book; `None` while it waits for its stop price.
+    pub working_time: Option<UtcNs>,
     /// When it last changed.
     pub update_time: UtcNs,
     /// Why it expired.
@@ -188,6 +226,57 @@ impl Order {
     pub fn remaining(&self) -> i64 {
         (self.qty - self.executed - self.prevented).max(0)
     }
+
+    /// Whether it waits for its stop price.
+    pub fn is_waiting(&self) -> bool {
+        self.status.is_open() && self.working_time.is_none()
+    }
+
+    /// What it binds of its account's balance: quote for buys, base for sells. An order at market prices binds
+    /// something only while it waits.
+    pub fn needs(&self) -> i128 {
+        if self.asked.kind.has_limit() || self.is_waiting() {
+            self.asked.lock(self.remaining())
+        } else {
+            0
+        }
+    }
+}
+
+impl NewOrder {
+    /// What `qty` of it binds: quote for buys, base for sells.
+    pub fn lock(&self, qty: i64) -> i128 {
+        match self.side {
+            // A stop order at market prices is reckoned at its stop price; what the market price then takes beyond
+            // comes out of the free balance.
+            Side::Buy if !self.kind.has_limit() => notional(self.stop_price, qty),
+            Side::Buy => notional(self.price, qty),
+            Side::Sell => i128::from(qty),
+        }
+    }
+}
+
+/// Two orders of one account that self-trade prevention kept from trading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreventedMatch {
+    /// Its number.
+    pub id: u64,
+    /// The index of the symbol.
+    pub symbol: usize,
+    /// The arriving order.
+    pub taker: u64,
+    /// The resting order.
+    pub maker: u64,
+    /// The arriving order's mode.
+    pub mode: Stp,
+    /// At which price they would have traded.
+    pub price: i64,
+    /// What the arriving order lost; `None` when it lost nothing by its mode.
+    pub taker_qty: Option<i64>,
+    /// What the resting order lost; `None` when it lost nothing by its mode.
+    pub maker_qty: Option<i64>,
+    /// When.
+    pub time: UtcNs,
 }
 
 /// A trade of an account.

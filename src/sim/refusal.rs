@@ -9,6 +9,10 @@ pub struct Refusal {
     pub code: i32,
     /// The venue's words.
     pub msg: String,
+    /// JSON that comes with it: both halves of a cancel-replace.
+    pub data: Option<String>,
+    /// When a request may be tried again, in milliseconds since 1970.
+    pub retry_after_ms: Option<i64>,
 }
 
 /// Shorthand for answers of this module's callers.
@@ -17,12 +21,22 @@ pub type Answer<T> = Result<T, Refusal>;
 impl Refusal {
     /// A refusal with status 400.
     pub fn new(code: i32, msg: impl Into<String>) -> Self {
-        Self { status: 400, code, msg: msg.into() }
+        Self { status: 400, code, msg: msg.into(), data: None, retry_after_ms: None }
     }
 
     /// A refusal with status 401: a key that is no key here.
     pub fn unauthorized(code: i32, msg: &str) -> Self {
-        Self { status: 401, code, msg: msg.to_owned() }
+        Self { status: 401, ..Self::new(code, msg) }
+    }
+
+    /// A limit of the venue: 429, or 418 for who went on.
+    pub fn limited(status: u16, code: i32, msg: String, retry_after_ms: i64) -> Self {
+        Self { status, retry_after_ms: Some(retry_after_ms), ..Self::new(code, msg) }
+    }
+
+    /// Optional parameters that do not go together.
+    pub fn combination() -> Self {
+        Self::new(-1128, "Combination of optional parameters invalid.")
     }
 
     /// A mandatory parameter is missing.

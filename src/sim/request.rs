@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::UtcNs;
 
-use super::calls::{Security, Spec};
+use super::calls::{ANY, Security, Spec};
 use super::json::parse_decimal;
 use super::refusal::{Answer, Refusal};
 use super::settings::AccountSettings;
@@ -23,6 +23,19 @@ const RECV_WINDOW_MAX_US: i64 = 60_000_000;
 
 /// Parameters of one request; no call takes half as many.
 const PARAMS_MAX: usize = 64;
+
+/// Parameters that are mandatory wherever they are taken: empty ones are missing ones.
+const MANDATORY: &[&str] = &[
+    "symbol",
+    "side",
+    "type",
+    "timestamp",
+    "signature",
+    "interval",
+    "cancelReplaceMode",
+    "quantity",
+    "price",
+];
 
 /// Timestamps from here on are microseconds, not milliseconds.
 const TIMESTAMP_US_FROM: i64 = 100_000_000_000_000;
@@ -96,18 +109,32 @@ impl Params {
         };
         let known = |name: &str| {
             spec.params.contains(&name)
+                || spec.params == ANY
                 || of_signature(name)
                 || (ws && matches!(name, "apiKey" | "returnRateLimits" | "timestamp" | "signature"))
         };
         let read = self.0.iter().filter(|(name, _)| known(name)).count();
         let sent = self.0.len();
         if read == sent {
-            return Ok(());
+            return self.check_filled();
         }
         let msg = format!(
             "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'."
         );
         Err(Refusal::new(-1104, msg))
+    }
+
+    /// Checks that no optional parameter was sent without a value; of mandatory ones their readers tell.
+    fn check_filled(&self) -> Answer<()> {
+        let empty = |(name, value): &&(String, String)| {
+            value.is_empty() && !MANDATORY.contains(&name.as_str())
+        };
+        let Some((name, _)) = self.0.iter().find(empty) else { return Ok(()) };
+        Err(match name.as_str() {
+            "newClientOrderId" => Refusal::new(-1118, "New client order ID was empty."),
+            "origClientOrderId" => Refusal::new(-1119, "Original client order ID was empty."),
+            _ => Refusal::new(-1105, format!("Parameter '{name}' was empty.")),
+        })
     }
 
     /// A parameter's text; `None` when it was not sent or is empty.

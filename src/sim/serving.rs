@@ -17,6 +17,11 @@ use super::wire;
 /// Server events handled in one turn.
 const EVENTS_PER_TURN: usize = 64;
 
+/// Whether a call places an order, and so its answer tells how many there were.
+fn counts_orders(call: Option<Call>) -> bool {
+    matches!(call, Some(Call::Place | Call::CancelReplace))
+}
+
 impl Venue {
     pub(super) fn serve(&mut self) -> bool {
         for done in 0..EVENTS_PER_TURN {
@@ -87,10 +92,15 @@ impl Venue {
             Err(refusal) => Err(refusal),
         };
         let by_default = self.sessions.get(&conn).is_some_and(|s| s.limits_by_default);
-        let orders = account.filter(|_| call == Some(Call::Place)).map(|a| self.usage.orders(a));
-        let limits = request.limits.unwrap_or(by_default).then_some((self.usage.weight(), orders));
+        let orders = account.filter(|_| counts_orders(call));
+        let told = session::Told {
+            limits: self.exchange.limits,
+            weight: self.usage.weight(),
+            orders: orders.map(|a| self.exchange.accounts[a].counts.at(self.utc)),
+        };
+        let told = request.limits.unwrap_or(by_default).then_some(told);
         if !self.loses_ack(call, Target::WsApi) {
-            let answer = session::envelope(&request.id, &result, limits);
+            let answer = session::envelope(&request.id, &result, told, self.utc);
             self.send(Target::WsApi, conn, Outgoing::Text(answer.into()));
         }
         for id in ended {
@@ -110,7 +120,7 @@ impl Venue {
         params: &Params,
         account: &mut Option<usize>,
     ) -> Answer<(String, Vec<u64>)> {
-        self.usage.weigh(weight(spec.call, params), self.utc)?;
+        self.usage.weigh(weight(spec.call, params), &self.exchange.limits, self.utc)?;
         let Some(session) = self.sessions.get_mut(&conn) else {
             return Err(Refusal::new(
                 -1000,
@@ -143,24 +153,21 @@ impl Venue {
         params: &Params,
         target: Target,
     ) -> Answer<String> {
-        if let (Call::OrderCount, Some(account)) = (call, account) {
-            let counts = Some((self.usage.weight(), Some(self.usage.orders(account))));
-            return Ok(Json::array(|j| wire::rate_limits(j, counts)));
-        }
-        if call == Call::Place {
-            if !self.faults.is_empty() && self.faults.hit(FaultKind::Reject, target, None) {
-                return Err(Refusal::order("This action is disabled on this account."));
-            }
-            if let Some(account) = account {
-                self.usage.count_order(account, self.utc);
-            }
+        if counts_orders(Some(call))
+            && !self.faults.is_empty()
+            && self.faults.hit(FaultKind::Reject, target, None)
+        {
+            return Err(Refusal::order("This action is disabled on this account."));
         }
         api::execute(&mut self.exchange, call, account, params, self.utc)
     }
 
     pub(super) fn loses_ack(&mut self, call: Option<Call>, target: Target) -> bool {
         !self.faults.is_empty()
-            && matches!(call, Some(Call::Place | Call::Cancel | Call::CancelAll))
+            && matches!(
+                call,
+                Some(Call::Place | Call::Cancel | Call::CancelAll | Call::CancelReplace)
+            )
             && self.faults.hit(FaultKind::LostAck, target, None)
     }
 
@@ -206,8 +213,8 @@ impl Venue {
         } else {
             let mut headers = vec![("x-mbx-used-weight-1m", self.usage.weight().to_string())];
             headers.push(("x-mbx-used-weight", self.usage.weight().to_string()));
-            if let (Call::Place, Some(account)) = (spec.call, account) {
-                let (ten_seconds, day) = self.usage.orders(account);
+            if let (true, Some(account)) = (counts_orders(Some(spec.call)), account) {
+                let (ten_seconds, day) = self.exchange.accounts[account].counts.at(self.utc);
                 headers.push(("x-mbx-order-count-10s", ten_seconds.to_string()));
                 headers.push(("x-mbx-order-count-1d", day.to_string()));
             }
@@ -215,9 +222,9 @@ impl Venue {
                 Ok(body) => self.respond(conn, Target::Rest, 200, body, &headers),
                 Err(refusal) => {
                     self.counters.refused += 1;
-                    if refusal.status == 429 {
-                        headers
-                            .push(("retry-after", self.usage.retry_after_s(self.utc).to_string()));
+                    if let Some(until_ms) = refusal.retry_after_ms {
+                        let left_ms = until_ms.saturating_sub(self.utc.as_millis()).max(0);
+                        headers.push(("retry-after", ((left_ms + 999) / 1_000).to_string()));
                     }
                     self.respond(
                         conn,
@@ -241,7 +248,7 @@ impl Venue {
         let body = std::str::from_utf8(&request.body)
             .map_err(|_| Refusal::new(-1100, "Illegal characters found in a parameter."))?;
         let params = Params::from_form(&request.query, body)?;
-        self.usage.weigh(weight(spec.call, &params), self.utc)?;
+        self.usage.weigh(weight(spec.call, &params), &self.exchange.limits, self.utc)?;
         if spec.security != Security::Open {
             let whose = self.keys.account(request.header("x-mbx-apikey"))?;
             let payload = rest_payload(&request.query, body);

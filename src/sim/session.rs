@@ -9,6 +9,7 @@ use crate::clock::UtcNs;
 
 use super::calls::{Call, Security, Spec, ws_spec};
 use super::json::Json;
+use super::limits::RateLimits;
 use super::refusal::{Answer, Refusal};
 use super::request::{Keys, Params};
 use super::wire;
@@ -101,20 +102,34 @@ impl SessionRequest {
     }
 }
 
+/// What an answer says of the limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The limits.
+    pub limits: RateLimits,
+    /// Weight used in this minute.
+    pub weight: u32,
+    /// Unfilled orders of the account in ten seconds and in the day; for answers to orders.
+    pub orders: Option<(u32, u32)>,
+}
+
 /// An answer in its envelope.
-pub fn envelope(
-    id: &str,
-    result: &Answer<String>,
-    limits: Option<(u32, Option<(u32, u32)>)>,
-) -> String {
+pub fn envelope(id: &str, result: &Answer<String>, told: Option<Told>, utc: UtcNs) -> String {
     Json::object(|j| {
         j.f_raw("id", id);
         match result {
             Ok(result) => j.f_int("status", 200).f_raw("result", result),
-            Err(refusal) => j.f_int("status", refusal.status).f_raw("error", &wire::error(refusal)),
+            Err(refusal) => {
+                j.f_int("status", refusal.status).f_raw("error", &wire::api_error(refusal, utc))
+            }
         };
-        if limits.is_some() {
-            j.key("rateLimits").arr(|j| wire::rate_limits(j, limits));
+        if let Some(told) = told {
+            j.key("rateLimits").arr(|j| {
+                if told.orders.is_some() {
+                    wire::order_limits(j, &told.limits, told.orders);
+                }
+                wire::weight_limit(j, &told.limits, Some(told.weight));
+            });
         }
     })
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::limits::RateLimits;
 use super::recording::symbol_of;
 
 /// Units per whole: every price, quantity and balance of the venue is a count of `10^-8`.
@@ -27,6 +28,8 @@ pub struct VenueSettings {
     pub taker_fee_ppm: u32,
     /// Added before every answer and every frame.
     pub latency: Duration,
+    /// Request weight and order counts, as told in exchangeInfo and enforced.
+    pub limits: RateLimits,
 }
 
 /// One symbol and its filters; numbers in units of `10^-8`.
@@ -192,6 +195,7 @@ impl VenueSettings {
             maker_fee_ppm: 1_000,
             taker_fee_ppm: 1_000,
             latency: Duration::ZERO,
+            limits: RateLimits::default(),
         }
     }
 

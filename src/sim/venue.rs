@@ -12,10 +12,10 @@ use crate::net::Acceptor;
 use crate::net::server::{ConnId, Server, ServerConfig};
 use crate::runtime::actor::{Actor, Cx, Fault as ActorFault, Waits, Work};
 
-use super::calls::Usage;
 use super::control::HISTORY_SHOWN;
 use super::exchange::Exchange;
 use super::faults::{FaultKind, Faults, Target};
+use super::limits::Usage;
 use super::listing::Liquidity;
 use super::market::Synthetic;
 use super::matching::Top;
@@ -121,7 +121,7 @@ impl Venue {
             sessions: BTreeMap::new(),
             faults: Faults::new(settings.seed),
             silenced: Vec::new(),
-            usage: Usage::new(settings.accounts.len()),
+            usage: Usage::default(),
             counters: Counters::default(),
             latency: settings.latency,
             delayed: BTreeMap::new(),

@@ -4,26 +4,40 @@
 use crate::clock::UtcNs;
 
 use super::exchange::{Exchange, Exec, Report};
-use super::json::Json;
+use super::filters::{
+    MARKET_QTY_MAX, NOTIONAL_MAX, OPEN_ORDERS_MAX, OPEN_STOPS_MAX, PRICE_DOWN, PRICE_UP,
+};
+use super::json::{Json, decimal};
+use super::limits::RateLimits;
 use super::listing::{Aggregate, Listing, PRICE_MAX, Print, QTY_MAX};
 use super::matching::{Diff, Top};
-use super::order::{Fill, Kind, Order, Side, Status, Verbosity};
+use super::order::{Fill, Kind, Order, PreventedMatch, Side, Status, Verbosity, notional};
 use super::refusal::Refusal;
-
-/// Request weight per minute.
-pub const WEIGHT_LIMIT: u32 = 6_000;
-
-/// Orders per ten seconds, as told; not enforced yet.
-pub const ORDERS_10S_LIMIT: u32 = 100;
-
-/// Orders per day, as told; not enforced yet.
-pub const ORDERS_DAY_LIMIT: u32 = 200_000;
 
 /// An error body.
 pub fn error(refusal: &Refusal) -> String {
     Json::object(|j| {
         j.f_int("code", refusal.code).f_text("msg", &refusal.msg);
+        if let Some(data) = &refusal.data {
+            j.f_raw("data", data);
+        }
     })
+}
+
+/// An error of the WebSocket API, which says in its body when to come again.
+pub fn api_error(refusal: &Refusal, utc: UtcNs) -> String {
+    let (Some(retry_after), None) = (refusal.retry_after_ms, &refusal.data) else {
+        return error(refusal);
+    };
+    let times = Json::object(|j| {
+        j.f_int("serverTime", utc.as_millis()).f_int("retryAfter", retry_after);
+    });
+    error(&Refusal { data: Some(times), ..refusal.clone() })
+}
+
+/// When an order began to work, as the venue writes it.
+fn working_time(order: &Order) -> i64 {
+    order.working_time.map_or(-1, UtcNs::as_millis)
 }
 
 /// Writes the fields that every full description of an order has from `price` to `side`.
@@ -39,6 +53,7 @@ fn order_fields(j: &mut Json, order: &Order) {
         .f_text("side", order.asked.side.label());
 }
 
+/// Fields of answers that some orders have; queries show the stop price of every order.
 fn conditional_fields(j: &mut Json, order: &Order) {
     if let Some(id) = order.prevented_match {
         j.f_int("preventedMatchId", id).f_dec("preventedQuantity", order.prevented);
@@ -54,6 +69,12 @@ fn conditional_fields(j: &mut Json, order: &Order) {
     }
 }
 
+fn stop_field(j: &mut Json, order: &Order) {
+    if order.asked.kind.is_stop() {
+        j.f_dec("stopPrice", order.asked.stop_price);
+    }
+}
+
 /// The answer to a placed order.
 pub fn placed(
     exchange: &Exchange,
@@ -61,8 +82,10 @@ pub fn placed(
     fills: &[Fill],
     verbosity: Option<Verbosity>,
 ) -> String {
-    let default =
-        if order.asked.kind == Kind::LimitMaker { Verbosity::Ack } else { Verbosity::Full };
+    let default = match order.asked.kind {
+        Kind::Limit | Kind::Market => Verbosity::Full,
+        _ => Verbosity::Ack,
+    };
     let verbosity = verbosity.unwrap_or(default);
     let listing = &exchange.listings[order.asked.symbol];
     Json::object(|j| {
@@ -75,7 +98,8 @@ pub fn placed(
             return;
         }
         order_fields(j, order);
-        j.f_int("workingTime", order.time.as_millis());
+        stop_field(j, order);
+        j.f_int("workingTime", working_time(order));
         if verbosity == Verbosity::Full {
             let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
             j.key("fills").arr(|j| {
@@ -105,6 +129,7 @@ pub fn canceled(j: &mut Json, listing: &Listing, order: &Order, cancel_id: &str)
             .f_text("clientOrderId", cancel_id)
             .f_int("transactTime", order.update_time.as_millis());
         order_fields(j, order);
+        stop_field(j, order);
         j.f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
     });
@@ -125,12 +150,12 @@ pub fn order(j: &mut Json, listing: &Listing, order: &Order) {
             .f_text("timeInForce", order.asked.tif.label())
             .f_text("type", order.asked.kind.label())
             .f_text("side", order.asked.side.label())
-            .f_dec("stopPrice", 0)
+            .f_dec("stopPrice", order.asked.stop_price)
             .f_dec("icebergQty", 0)
             .f_int("time", order.time.as_millis())
             .f_int("updateTime", order.update_time.as_millis())
-            .f_flag("isWorking", true)
-            .f_int("workingTime", order.time.as_millis())
+            .f_flag("isWorking", order.working_time.is_some())
+            .f_int("workingTime", working_time(order))
             .f_dec("origQuoteOrderQty", order.asked.quote_qty)
             .f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
@@ -163,7 +188,7 @@ pub fn trade(j: &mut Json, print: &Print) {
         j.f_int("id", print.id)
             .f_dec("price", print.price)
             .f_dec("qty", print.qty)
-            .f_dec("quoteQty", super::order::notional(print.price, print.qty))
+            .f_dec("quoteQty", notional(print.price, print.qty))
             .f_int("time", print.time.as_millis())
             .f_flag("isBuyerMaker", print.buyer_maker)
             .f_flag("isBestMatch", true);
@@ -229,7 +254,7 @@ fn execution(
             .f_text("f", order.asked.tif.label())
             .f_dec("q", order.qty)
             .f_dec("p", order.asked.price)
-            .f_dec("P", 0)
+            .f_dec("P", order.asked.stop_price)
             .f_dec("F", 0)
             .f_int("g", -1)
             .f_text("C", original)
@@ -251,15 +276,17 @@ fn execution(
             j.f_int("v", id);
         }
         j.f_int("I", exec_id)
-            .f_flag("w", status.is_open())
+            .f_flag("w", status.is_open() && order.working_time.is_some())
             .f_flag("m", maker)
             .f_flag("M", trade_id >= 0)
             .f_int("O", order.time.as_millis())
             .f_dec("Z", order.quote_executed)
             .f_dec("Y", quote)
-            .f_dec("Q", order.asked.quote_qty)
-            .f_int("W", order.time.as_millis())
-            .f_text("V", order.asked.stp.label());
+            .f_dec("Q", order.asked.quote_qty);
+        if let Some(since) = order.working_time {
+            j.f_int("W", since.as_millis());
+        }
+        j.f_text("V", order.asked.stp.label());
         execution_conditionals(j, order, exec, &listing.rules.symbol);
     })
 }
@@ -271,12 +298,15 @@ fn execution_conditionals(j: &mut Json, order: &Order, exec: &Exec, symbol: &str
     if let Some(kind) = order.asked.strategy_type {
         j.f_int("J", kind);
     }
-    if let Exec::Prevented { qty, counter } = exec {
+    if let Exec::Prevented { qty, counter, match_qty, match_price } = *exec {
         j.f_dec("A", order.prevented)
-            .f_dec("B", *qty)
+            .f_dec("B", qty)
             .f_int("u", -1)
-            .f_int("U", *counter)
-            .f_text("Cs", symbol);
+            .f_int("U", counter)
+            .f_text("Cs", symbol)
+            .f_dec("pl", match_qty)
+            .f_dec("pL", match_price)
+            .f_dec("pY", notional(match_price, match_qty));
     }
     if let Some(reason) = order.expiry {
         j.f_text("eR", reason);
@@ -380,37 +410,113 @@ pub fn touch(j: &mut Json, listing: &Listing) {
     });
 }
 
-/// The limits of the venue, with `count` where it is known: weight, orders per ten seconds, orders per day.
-pub fn rate_limits(j: &mut Json, counts: Option<(u32, Option<(u32, u32)>)>) {
-    let mut each = |kind: &str, interval: &str, num: u32, limit: u32, count: Option<u32>| {
-        j.obj(|j| {
-            j.f_text("rateLimitType", kind)
-                .f_text("interval", interval)
-                .f_int("intervalNum", num)
-                .f_int("limit", limit);
-            if let Some(count) = count {
-                j.f_int("count", count);
-            }
+/// The numbers of one window of a limit.
+fn limit(j: &mut Json, kind: &str, (interval, num): (&str, u32), limit: u32, count: Option<u32>) {
+    j.obj(|j| {
+        j.f_text("rateLimitType", kind)
+            .f_text("interval", interval)
+            .f_int("intervalNum", num)
+            .f_int("limit", limit);
+        if let Some(count) = count {
+            j.f_int("count", count);
+        }
+    });
+}
+
+/// The limits on orders, with the counts of ten seconds and of the day where they are known.
+pub fn order_limits(j: &mut Json, limits: &RateLimits, counts: Option<(u32, u32)>) {
+    let (ten_seconds, day) = (counts.map(|c| c.0), counts.map(|c| c.1));
+    limit(j, "ORDERS", ("SECOND", 10), limits.orders_per_10s, ten_seconds);
+    limit(j, "ORDERS", ("DAY", 1), limits.orders_per_day, day);
+}
+
+/// The limit on request weight, with what is used where it is known.
+pub fn weight_limit(j: &mut Json, limits: &RateLimits, weight: Option<u32>) {
+    limit(j, "REQUEST_WEIGHT", ("MINUTE", 1), limits.weight_per_minute, weight);
+}
+
+/// Commission rates of an account on a symbol; `fees_ppm` are maker and taker.
+pub fn commission(j: &mut Json, listing: &Listing, (maker, taker): (i128, i128)) {
+    j.f_text("symbol", &listing.rules.symbol);
+    for (name, (maker, taker)) in [
+        ("standardCommission", (maker * 100, taker * 100)),
+        ("specialCommission", (0, 0)),
+        ("taxCommission", (0, 0)),
+    ] {
+        j.key(name).obj(|j| {
+            j.f_dec("maker", maker).f_dec("taker", taker).f_dec("buyer", 0).f_dec("seller", 0);
         });
-    };
-    let Some((weight, orders)) = counts else {
-        each("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMIT, None);
-        each("ORDERS", "SECOND", 10, ORDERS_10S_LIMIT, None);
-        each("ORDERS", "DAY", 1, ORDERS_DAY_LIMIT, None);
-        return;
-    };
-    if let Some((ten_seconds, day)) = orders {
-        each("ORDERS", "SECOND", 10, ORDERS_10S_LIMIT, Some(ten_seconds));
-        each("ORDERS", "DAY", 1, ORDERS_DAY_LIMIT, Some(day));
     }
-    each("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMIT, Some(weight));
+    discount(j);
+}
+
+/// Commission rates of an order that is tested; `fees_ppm` are maker and taker.
+pub fn commission_of_order(j: &mut Json, (maker, taker): (i128, i128)) {
+    for (name, (maker, taker)) in [
+        ("standardCommissionForOrder", (maker * 100, taker * 100)),
+        ("specialCommissionForOrder", (0, 0)),
+        ("taxCommissionForOrder", (0, 0)),
+    ] {
+        j.key(name).obj(|j| {
+            j.f_dec("maker", maker).f_dec("taker", taker);
+        });
+    }
+    discount(j);
+}
+
+fn discount(j: &mut Json) {
+    j.key("discount").obj(|j| {
+        j.f_flag("enabledForAccount", false)
+            .f_flag("enabledForSymbol", false)
+            .f_text("discountAsset", "BNB")
+            .f_dec("discount", 0);
+    });
+}
+
+/// A match that self-trade prevention did not let happen.
+pub fn prevented(j: &mut Json, listing: &Listing, prevented: &PreventedMatch) {
+    let symbol = &listing.rules.symbol;
+    j.obj(|j| {
+        j.f_text("symbol", symbol)
+            .f_int("preventedMatchId", prevented.id)
+            .f_int("takerOrderId", prevented.taker)
+            .f_text("makerSymbol", symbol)
+            .f_int("makerOrderId", prevented.maker)
+            .f_int("tradeGroupId", -1)
+            .f_text("selfTradePreventionMode", prevented.mode.label())
+            .f_dec("price", prevented.price);
+        if let Some(qty) = prevented.taker_qty {
+            j.f_dec("takerPreventedQuantity", qty);
+        }
+        if let Some(qty) = prevented.maker_qty {
+            j.f_dec("makerPreventedQuantity", qty);
+        }
+        j.f_int("transactTime", prevented.time.as_millis());
+    });
+}
+
+/// The answer to `myFilters`.
+pub fn my_filters(listing: &Listing) -> String {
+    Json::object(|j| {
+        j.f_raw("exchangeFilters", "[]");
+        j.key("symbolFilters").arr(|j| filters(j, listing));
+        j.f_raw("assetFilters", "[]");
+    })
 }
 
 /// The answer to `exchangeInfo` about `listings`.
-pub fn exchange_info(listings: &[&Listing], permission_sets: bool, utc: UtcNs) -> String {
+pub fn exchange_info(
+    limits: &RateLimits,
+    listings: &[&Listing],
+    permission_sets: bool,
+    utc: UtcNs,
+) -> String {
     Json::object(|j| {
         j.f_text("timezone", "UTC").f_int("serverTime", utc.as_millis());
-        j.key("rateLimits").arr(|j| rate_limits(j, None));
+        j.key("rateLimits").arr(|j| {
+            weight_limit(j, limits, None);
+            order_limits(j, limits, None);
+        });
         j.f_raw("exchangeFilters", "[]");
         j.key("symbols").arr(|j| {
             for listing in listings {
@@ -431,7 +537,10 @@ fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
         .f_int("quoteAssetPrecision", 8)
         .f_int("baseCommissionPrecision", 8)
         .f_int("quoteCommissionPrecision", 8)
-        .f_raw("orderTypes", r#"["LIMIT","LIMIT_MAKER","MARKET"]"#);
+        .f_raw(
+            "orderTypes",
+            r#"["LIMIT","LIMIT_MAKER","MARKET","STOP_LOSS","STOP_LOSS_LIMIT","TAKE_PROFIT","TAKE_PROFIT_LIMIT"]"#,
+        );
     for (name, value) in [
         ("icebergAllowed", false),
         ("ocoAllowed", false),
@@ -439,7 +548,7 @@ fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
         ("opoAllowed", false),
         ("quoteOrderQtyMarketAllowed", true),
         ("allowTrailingStop", false),
-        ("cancelReplaceAllowed", false),
+        ("cancelReplaceAllowed", true),
         ("amendAllowed", false),
         ("pegInstructionsAllowed", false),
         ("isSpotTradingAllowed", true),
@@ -452,7 +561,7 @@ fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
     j.f_raw("permissionSets", if permission_sets { r#"[["SPOT"]]"# } else { "[]" });
     j.f_text("defaultSelfTradePreventionMode", "EXPIRE_MAKER").f_raw(
         "allowedSelfTradePreventionModes",
-        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH"]"#,
+        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH","DECREMENT"]"#,
     );
 }
 
@@ -474,12 +583,29 @@ fn filters(j: &mut Json, listing: &Listing) {
         j.f_text("filterType", "NOTIONAL")
             .f_dec("minNotional", rules.min_notional)
             .f_flag("applyMinToMarket", true)
-            .f_text("maxNotional", "9000000.00000000")
+            .f_dec("maxNotional", NOTIONAL_MAX)
             .f_flag("applyMaxToMarket", false)
             .f_int("avgPriceMins", 0);
     });
     j.obj(|j| {
-        j.f_text("filterType", "MAX_NUM_ORDERS")
-            .f_int("maxNumOrders", super::exchange::OPEN_ORDERS_MAX);
+        j.f_text("filterType", "MARKET_LOT_SIZE")
+            .f_dec("minQty", 0)
+            .f_dec("maxQty", MARKET_QTY_MAX)
+            .f_dec("stepSize", 0);
+    });
+    let (up, down) = (PRICE_UP.to_string(), decimal(100_000_000 / PRICE_DOWN));
+    j.obj(|j| {
+        j.f_text("filterType", "PERCENT_PRICE_BY_SIDE")
+            .f_text("bidMultiplierUp", &up)
+            .f_text("bidMultiplierDown", &down)
+            .f_text("askMultiplierUp", &up)
+            .f_text("askMultiplierDown", &down)
+            .f_int("avgPriceMins", 0);
+    });
+    j.obj(|j| {
+        j.f_text("filterType", "MAX_NUM_ORDERS").f_int("maxNumOrders", OPEN_ORDERS_MAX);
+    });
+    j.obj(|j| {
+        j.f_text("filterType", "MAX_NUM_ALGO_ORDERS").f_int("maxNumAlgoOrders", OPEN_STOPS_MAX);
     });
 }

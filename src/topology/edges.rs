@@ -86,7 +86,10 @@ pub(super) struct VenueActors {
 
 /// Names the actors of all venues and strategies, in flow order: on a shared thread they take their turns in the order of
 /// their ids, so that an update passes all of them in one round.
-pub(super) fn name_actors(config: &Config, builder: &mut SystemBuilder) -> (Vec<VenueActors>, Vec<ActorId>) {
+pub(super) fn name_actors(
+    config: &Config,
+    builder: &mut SystemBuilder,
+) -> (Vec<VenueActors>, Vec<ActorId>) {
     let market: Vec<(ActorId, ActorId)> = config
         .venues
         .iter()

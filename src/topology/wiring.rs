@@ -69,7 +69,11 @@ impl<'a> Wiring<'a> {
         mut builder: SystemBuilder,
     ) -> Result<Self, EngineError> {
         let instruments = instruments(config)?;
-        let carried = recover_if_there(&parts.journal_dir)?;
+        // The embedded venue begins anew with every process: no position at it can be carried on.
+        let carried = match parts.embedded {
+            Some(_) => Recovery::default(),
+            None => recover_if_there(&parts.journal_dir)?,
+        };
         let (venues, strategies) = name_actors(config, &mut builder);
         let journal = builder.actor("journal", false);
         let books = venues.iter().map(|v| v.book).collect();
@@ -248,8 +252,11 @@ impl<'a> Wiring<'a> {
         let venue = venue_id(index);
         let (id, book) = (v.actors.rest, v.actors.book);
         let spec = self.child(id, 2, vec![book], move |_| {
-            let ports =
-                RestPorts { requests: requests.inbox(), book: snapshots.outbox(), view: view.clone() };
+            let ports = RestPorts {
+                requests: requests.inbox(),
+                book: snapshots.outbox(),
+                view: view.clone(),
+            };
             let dialect = BinanceMarket::of_venue(Flavor::Spot, &instruments, venue);
             let client = http().map_err(|e| Fault::fatal(e.to_string()))?;
             Ok(Box::new(RestWorker::new(settings.clone(), ports, Box::new(dialect), client)))
@@ -298,6 +305,7 @@ impl<'a> Wiring<'a> {
         let (written, vault, kill_switch) =
             (v.written.clone(), v.vault.clone(), self.kill_switch.clone());
         let (journal, journal_cell) = (self.journal, cell(self.journal));
+        let book_cell = cell(v.actors.book);
         let (credentials, recv_window) = (Arc::clone(&v.access.credentials), v.config.recv_window);
         let (instruments, dial) = (Arc::clone(&self.instruments), self.parts.world.dialer.clone());
         let (venue, id) = (venue_id(index), v.actors.orders);
@@ -315,6 +323,7 @@ impl<'a> Wiring<'a> {
                     .collect(),
                 journal: records.outbox(),
                 journal_cell: Some(Arc::clone(&journal_cell)),
+                book_cell: Some(Arc::clone(&book_cell)),
                 written: written.clone(),
                 kill_switch: kill_switch.clone(),
                 view: view.clone(),

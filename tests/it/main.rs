@@ -21,6 +21,8 @@ mod journal;
 mod venue;
 // The venue's market data against the documentation and against itself.
 mod venue_market;
+// Its orders and accounts: every kind, filters, limits, money.
+mod venue_orders;
 // Status, metrics, dashboard, log.
 mod ops;
 // A world of memory around the whole engine.

@@ -328,6 +328,7 @@ struct World {
     journal_box: Mailbox<Entry>,
     journal: Inbox<Entry>,
     journal_cell: Option<Arc<Cell>>,
+    book_cell: Option<Arc<Cell>>,
     strategy_cell: Option<Arc<Cell>>,
     journal_stalls: bool,
     written: Written,
@@ -413,6 +414,7 @@ impl World {
             strategies: vec![StrategyPort { reports: reports_box.outbox(), cell: None }],
             journal: journal_box.outbox(),
             journal_cell: None,
+            book_cell: None,
             written: written.clone(),
             kill_switch: kill_switch.clone(),
             view: view.clone(),
@@ -435,6 +437,7 @@ impl World {
             journal: journal_box.inbox(),
             journal_box,
             journal_cell: None,
+            book_cell: None,
             strategy_cell: None,
             journal_stalls: false,
             written,
@@ -483,6 +486,7 @@ impl World {
             }],
             journal: self.journal_box.outbox(),
             journal_cell: self.journal_cell.clone(),
+            book_cell: self.book_cell.clone(),
             written: self.written.clone(),
             kill_switch: self.kill_switch.clone(),
             view: self.view.clone(),
@@ -883,6 +887,19 @@ fn a_journal_that_is_down_stops_new_orders() {
     let order = world.place();
     world.run(20);
     assert_eq!(world.reason(order), Some(Reason::JournalDown));
+}
+
+#[test]
+fn a_book_builder_that_is_down_leaves_nothing_to_trade_on() {
+    let mut world = World::live();
+    // A cell that nobody started is not up.
+    world.book_cell = Some(Arc::new(Cell::new("book")));
+    world.restart();
+    world.run(500);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.reason(order), Some(Reason::BookState));
+    assert_eq!(world.venue.count("place"), 0);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn settings(market: MarketSettings) -> VenueSettings {
     VenueSettings { symbols, accounts, market, ..VenueSettings::demo(3) }
 }
 
-fn still() -> VenueSettings {
+pub(super) fn still() -> VenueSettings {
     settings(MarketSettings::Synthetic { updates_per_s: 0, volatility_centibps: 0 })
 }
 
@@ -98,6 +98,7 @@ fn new_order(act: &Act) -> Option<(usize, NewOrder)> {
         tif,
         price,
         qty: lots * LOT,
+        stop_price: 0,
         quote_qty: 0,
         client_id: None,
         stp,
@@ -378,14 +379,14 @@ fn a_moved_market_trades_with_what_rests_in_between() {
 
 // --- the wire ------------------------------------------------------------------------------------------------------
 
-struct World {
+pub(super) struct World {
     net: MemoryNet,
     clock: VirtualClock,
     venue: Venue,
 }
 
 impl World {
-    fn new(settings: &VenueSettings) -> Self {
+    pub(super) fn new(settings: &VenueSettings) -> Self {
         let net = MemoryNet::new();
         let venue = Venue::new(settings, net.listener(PORT)).expect("settings make a venue");
         let mut world = Self { net, clock: VirtualClock::new(UTC), venue };
@@ -398,19 +399,25 @@ impl World {
         self.venue.turn(&mut cx).expect("the venue goes on");
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         for _ in 0..ms {
             self.clock.advance(Duration::from_millis(1));
             self.turn();
         }
     }
 
-    fn ms(&self) -> i64 {
+    pub(super) fn ms(&self) -> i64 {
         self.clock.utc().as_millis()
     }
 
     /// One HTTP exchange on a connection of its own: status, head and body.
-    fn http(&mut self, method: &str, target: &str, key: &str, body: &str) -> (u16, String, Value) {
+    pub(super) fn http(
+        &mut self,
+        method: &str,
+        target: &str,
+        key: &str,
+        body: &str,
+    ) -> (u16, String, Value) {
         let endpoint = Endpoint { host: "venue".to_owned(), port: PORT, tls: false };
         let mut stream = self.net.dialer().dial(&endpoint, self.clock.now()).expect("a listener");
         let request = format!(
@@ -430,13 +437,13 @@ impl World {
         panic!("no answer to {method} {target}: {}", String::from_utf8_lossy(&got));
     }
 
-    fn get(&mut self, target: &str) -> Value {
+    pub(super) fn get(&mut self, target: &str) -> Value {
         let (status, _, body) = self.http("GET", target, "", "");
         assert_eq!(status, 200, "{target}: {body}");
         body
     }
 
-    fn signed(&mut self, method: &str, path: &str, query: &str) -> (u16, Value) {
+    pub(super) fn signed(&mut self, method: &str, path: &str, query: &str) -> (u16, Value) {
         let query = format!("{query}&timestamp={}", self.ms());
         let query = query.trim_start_matches('&');
         let target = format!("{path}?{query}&signature={}", hmac(query));
@@ -444,7 +451,7 @@ impl World {
         (status, body)
     }
 
-    fn ws(&mut self, target: &str) -> WsClient {
+    pub(super) fn ws(&mut self, target: &str) -> WsClient {
         let url = WsUrl::parse("ws://venue:7").expect("a url");
         let config = WsConfig { ping_every: None, ..WsConfig::default() };
         let mut dialer = self.net.dialer();
@@ -471,14 +478,19 @@ impl World {
         all
     }
 
-    fn ask(&mut self, client: &mut WsClient, request: &Value) -> Vec<Value> {
+    pub(super) fn ask(&mut self, client: &mut WsClient, request: &Value) -> Vec<Value> {
         client.send_text(request.to_string().as_bytes(), self.clock.now()).expect("open");
         client.flush().expect("open");
         self.turn();
         self.read(client)
     }
 
-    fn call(&mut self, client: &mut WsClient, method: &str, params: Value) -> Vec<Value> {
+    pub(super) fn call(
+        &mut self,
+        client: &mut WsClient,
+        method: &str,
+        params: Value,
+    ) -> Vec<Value> {
         let params = self.sign(params);
         self.ask(client, &json!({"id": "x", "method": method, "params": params}))
     }
@@ -495,7 +507,7 @@ impl World {
     }
 }
 
-fn hmac(payload: &str) -> String {
+pub(super) fn hmac(payload: &str) -> String {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
     let tag = ring::hmac::sign(&key, payload.as_bytes());
     tag.as_ref().iter().map(|b| format!("{b:02x}")).collect()
@@ -525,7 +537,7 @@ fn parse_http(got: &[u8]) -> Option<(u16, String, Value)> {
     Some((status, head, body))
 }
 
-const LIMIT_BUY: &str =
+pub(super) const LIMIT_BUY: &str =
     "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=0.01&price=50000";
 
 #[test]

@@ -71,7 +71,7 @@ fn rig(symbols: &[&str], book_capacity: usize) -> Rig {
     let client = Scripted::default();
     let worker = RestWorker::new(
         RestSettings::new("http://venue".to_owned(), Arc::clone(&instruments), mine),
-        RestPorts { requests: requests.inbox(), book: book.outbox(), view: crate::runtime::view::View::new() },
+        RestPorts { requests: requests.inbox(), book: book.outbox(), view: View::new() },
         Box::new(BinanceMarket::new(Flavor::Spot, &instruments)),
         Box::new(client.clone()),
     );

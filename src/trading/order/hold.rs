@@ -61,6 +61,8 @@ pub(super) struct Hold {
     generation: u32,
     written: Written,
     durability: Durability,
+    /// Records were handed over since the journal was woken last.
+    unwoken: bool,
 }
 
 impl Hold {
@@ -72,7 +74,7 @@ impl Hold {
     ) -> Self {
         let generation = cell.as_ref().map_or(0, |c| c.generation());
         let queue = VecDeque::with_capacity(HELD_MAX);
-        Self { queue, waiting: 0, journal, cell, generation, written, durability }
+        Self { queue, waiting: 0, journal, cell, generation, written, durability, unwoken: false }
     }
 
     /// Whether a new order's record would be taken.
@@ -102,7 +104,7 @@ impl Hold {
     /// When more records wait than a stall of the journal can explain: trading blind is worse than ending.
     pub(super) fn record(&mut self, at: At, record: Record, then: Then) -> Result<(), Fault> {
         let entry = Entry { seq: self.written.next(), at: at.now, utc: at.utc, record };
-        let handed = self.waiting == 0 && self.journal.offer(entry).is_ok();
+        let handed = self.waiting == 0 && self.hand_over(entry);
         if handed && then == Then::Nothing {
             return Ok(());
         }
@@ -112,6 +114,23 @@ impl Hold {
         self.waiting += usize::from(!handed);
         self.queue.push_back(Held { entry, then });
         Ok(())
+    }
+
+    /// Where orders wait for the journal it is woken at once; where they do not, they leave first.
+    fn hand_over(&mut self, entry: Entry) -> bool {
+        if self.durability == Durability::Written {
+            return self.journal.offer(entry).is_ok();
+        }
+        let handed = self.journal.offer_quietly(entry).is_ok();
+        self.unwoken |= handed;
+        handed
+    }
+
+    /// The urgent part of the turn is over.
+    pub(super) fn wake_journal(&mut self) {
+        if std::mem::take(&mut self.unwoken) {
+            self.journal.wake();
+        }
     }
 
     /// The next thing that may happen now.
@@ -132,7 +151,7 @@ impl Hold {
     pub(super) fn offer_again(&mut self) {
         while self.waiting > 0 {
             let next = self.queue.len() - self.waiting;
-            if self.journal.offer(self.queue[next].entry).is_err() {
+            if !self.hand_over(self.queue[next].entry) {
                 return;
             }
             self.waiting -= 1;

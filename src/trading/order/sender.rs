@@ -8,10 +8,12 @@
 //! One turn: the venue's word first (a fill may change the verdict on the next order), then touches, then intents,
 //! then what the journal has let go, then whatever is due by time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::MonoNs;
 use crate::runtime::actor::{Actor, Cx, Fault, Generation, Stop, Waits, Work};
+use crate::runtime::health::Cell;
 use crate::runtime::mailbox::{Inbox, LatestInbox};
 use crate::runtime::view::View;
 use crate::trading::domain::{
@@ -57,6 +59,9 @@ pub struct OrderSender {
     /// The venue asked us to be quiet until then: no new orders.
     pub(super) quiet_until: MonoNs,
     pub(super) next_scan: MonoNs,
+    /// The book builder's health, and when it was seen at work last.
+    pub(super) book_cell: Option<Arc<Cell>>,
+    pub(super) sighted: MonoNs,
     intents: Inbox<OrderIntent>,
     touches: LatestInbox<TopOfBook>,
     view: View<OrdersView>,
@@ -109,6 +114,8 @@ impl OrderSender {
             gate: Gate::new(limits),
             kill_switch: ports.kill_switch,
             was_enabled: true,
+            book_cell: ports.book_cell,
+            sighted: MonoNs::ZERO,
             tops: vec![None; count],
             balances: Vec::with_capacity(16),
             peers: vec![Peer::default(); ledger.strategies.len()],
@@ -331,6 +338,10 @@ impl Actor for OrderSender {
         self.watch(at)?;
         let mut work = self.hear(at)?;
         let touched = self.take_touches(cx);
+        if self.is_blind(at) {
+            // What is known of the market is from another life.
+            self.tops.fill(None);
+        }
         if self.drain == Drain::No {
             // In a drain the market decides nothing any more, and must not keep us from ever being idle.
             work = work.or(touched);
@@ -347,6 +358,7 @@ impl Actor for OrderSender {
         if at.now >= self.next_view {
             self.publish(at);
         }
+        self.ledger.hold.wake_journal();
         Ok(work)
     }
 
@@ -385,6 +397,7 @@ impl Actor for OrderSender {
 
     fn on_stop(&mut self, cx: &mut Cx, _stop: Stop) {
         self.session.close(cx.now);
+        self.ledger.hold.wake_journal();
         self.publish(At::of(cx));
     }
 }

@@ -89,6 +89,8 @@ pub struct OrderPorts {
     pub journal: Outbox<Entry>,
     /// The journal's health; `None` for one that never fails.
     pub journal_cell: Option<Arc<Cell>>,
+    /// The book builder's health; `None` for one that never fails.
+    pub book_cell: Option<Arc<Cell>>,
     /// How far the journal has written.
     pub written: Written,
     /// What stops all new orders.

@@ -47,6 +47,9 @@ pub(super) enum Drain {
     Settled,
 }
 
+/// A book builder that is restarted at once is back long before.
+const BLIND_MAX: Duration = Duration::from_millis(100);
+
 impl OrderSender {
     /// Takes over what the last generation left.
     pub(super) fn restore(&mut self, at: At, generation: Generation) -> Result<(), Fault> {
@@ -95,8 +98,11 @@ impl OrderSender {
         self.ledger.hold.record(at, Record::Report(report), Then::Forward)
     }
 
-    /// Looks at the journal, the switch and the strategies.
+    /// Looks at the journal, the switch, the book builder and the strategies.
     pub(super) fn watch(&mut self, at: At) -> Result<(), Fault> {
+        if self.is_blind(at) {
+            self.doom_where(at, |_| true)?;
+        }
         if let Some(unsent) = self.ledger.hold.after_restart() {
             for seq in unsent {
                 self.refuse_unsent(at, seq, Reason::JournalDown)?;
@@ -116,6 +122,16 @@ impl OrderSender {
             }
         }
         Ok(())
+    }
+
+    /// Whether the book builder has been down for longer than a restart takes. Nobody else would take back quotes that
+    /// stand while no touch is published.
+    pub(super) fn is_blind(&mut self, at: At) -> bool {
+        let sees = self.book_cell.as_ref().is_none_or(|cell| cell.is_up());
+        if sees {
+            self.sighted = at.now;
+        }
+        at.now.since(self.sighted) > BLIND_MAX
     }
 
     /// Whether a strategy was restarted, or went down in another way than by draining.

@@ -182,7 +182,11 @@ impl MarketDialect for BinanceMarket {
     fn budget(&self, headers: &[(String, String)]) -> Option<Budget> {
         let header = headers.iter().find(|(name, _)| name == "x-mbx-used-weight-1m")?;
         let used = header.1.trim().parse().ok()?;
-        Some(Budget { used, limit: self.flavor.weight_per_minute(), window: Duration::from_secs(60) })
+        Some(Budget {
+            used,
+            limit: self.flavor.weight_per_minute(),
+            window: Duration::from_secs(60),
+        })
     }
 
     fn rules_target(&self, instruments: &[&Instrument]) -> String {

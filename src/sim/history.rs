@@ -1,0 +1,146 @@
+//! What accounts ask about their past: orders, trades, prevented matches. In: a call with its parameters. Out: the
+//! JSON of what is remembered, or the venue's refusal.
+
+use super::api::symbol;
+use super::calls::Call;
+use super::exchange::Exchange;
+use super::json::Json;
+use super::order::{Fill, Order, PreventedMatch};
+use super::refusal::{Answer, Refusal};
+use super::request::Params;
+use super::wire;
+
+/// Longest time between `startTime` and `endTime`, in milliseconds.
+const RANGE_MAX_MS: i64 = 24 * 3_600_000;
+
+/// Does a call about the past of `account`.
+///
+/// # Errors
+/// The venue's refusal.
+pub fn execute(exchange: &Exchange, call: Call, account: usize, params: &Params) -> Answer<String> {
+    match call {
+        Call::OpenOrders => {
+            let only = match params.get("symbol") {
+                Some(_) => Some(symbol(exchange, params)?),
+                None => None,
+            };
+            let open = exchange.accounts[account].open_orders();
+            Ok(orders_json(exchange, open.filter(|o| only.is_none_or(|s| s == o.asked.symbol))))
+        }
+        Call::AllOrders => all_orders(exchange, account, params),
+        Call::MyTrades => my_trades(exchange, account, params),
+        Call::PreventedMatches => prevented_matches(exchange, account, params),
+        _ => Err(Refusal::new(-1020, "This operation is not supported.")),
+    }
+}
+
+fn orders_json<'a>(exchange: &Exchange, orders: impl Iterator<Item = &'a Order>) -> String {
+    Json::array(|j| {
+        for order in orders {
+            wire::order(j, &exchange.listings[order.asked.symbol], order);
+        }
+    })
+}
+
+/// A span of time, both ends in milliseconds since 1970 and included.
+struct Span {
+    start: Option<i64>,
+    end: Option<i64>,
+}
+
+impl Span {
+    fn of(params: &Params) -> Answer<Self> {
+        let at = |name: &str| -> Answer<Option<i64>> {
+            Ok(params.long(name)?.map(|t| i64::try_from(t).unwrap_or(i64::MAX)))
+        };
+        let span = Self { start: at("startTime")?, end: at("endTime")? };
+        if let (Some(start), Some(end)) = (span.start, span.end) {
+            if start > end {
+                return Err(Refusal::combination());
+            }
+            if end.saturating_sub(start) > RANGE_MAX_MS {
+                let msg = "More than 24 hours between startTime and endTime.";
+                return Err(Refusal::new(-1127, msg));
+            }
+        }
+        Ok(span)
+    }
+
+    fn has(&self, ms: i64) -> bool {
+        self.start.is_none_or(|start| ms >= start) && self.end.is_none_or(|end| ms <= end)
+    }
+}
+
+/// The newest `limit` items, oldest first, of items that come newest first.
+fn newest<'a, T>(items: impl Iterator<Item = &'a T>, limit: usize) -> Vec<&'a T> {
+    let mut newest: Vec<&T> = items.take(limit).collect();
+    newest.reverse();
+    newest
+}
+
+fn all_orders(exchange: &Exchange, account: usize, params: &Params) -> Answer<String> {
+    let symbol = symbol(exchange, params)?;
+    let limit = params.limit(500, 1_000)?;
+    let from = params.long("orderId")?;
+    let span = Span::of(params)?;
+    let matching = |o: &&Order| o.asked.symbol == symbol && span.has(o.time.as_millis());
+    let holder = &exchange.accounts[account];
+    if from.is_some() || span.start.is_some() {
+        let orders = holder.orders_from(from.unwrap_or(0)).filter(matching).take(limit);
+        return Ok(orders_json(exchange, orders));
+    }
+    let newest = newest(holder.orders().rev().filter(matching), limit);
+    Ok(orders_json(exchange, newest.into_iter()))
+}
+
+fn my_trades(exchange: &Exchange, account: usize, params: &Params) -> Answer<String> {
+    let symbol = symbol(exchange, params)?;
+    let limit = params.limit(500, 1_000)?;
+    let (order, from) = (params.long("orderId")?, params.long("fromId")?);
+    let span = Span::of(params)?;
+    let timed = span.start.is_some() || span.end.is_some();
+    if timed && (order.is_some() || from.is_some()) {
+        return Err(Refusal::combination());
+    }
+    let matching = |f: &&Fill| {
+        f.symbol == symbol
+            && order.is_none_or(|id| f.order_id == id)
+            && from.is_none_or(|from| f.trade_id >= from)
+            && span.has(f.time.as_millis())
+    };
+    let fills = exchange.accounts[account].fills();
+    let chosen: Vec<&Fill> = if from.is_some() || span.start.is_some() {
+        fills.iter().filter(matching).take(limit).collect()
+    } else {
+        newest(fills.iter().rev().filter(matching), limit)
+    };
+    Ok(Json::array(|j| chosen.iter().for_each(|fill| wire::my_trade(j, exchange, fill))))
+}
+
+fn prevented_matches(exchange: &Exchange, account: usize, params: &Params) -> Answer<String> {
+    let symbol = symbol(exchange, params)?;
+    let limit = params.limit(500, 1_000)?;
+    let (id, order) = (params.long("preventedMatchId")?, params.long("orderId")?);
+    let from = params.long("fromPreventedMatchId")?;
+    let legal = match (id, order, from) {
+        (Some(_), None, None) => params.get("limit").is_none(),
+        (None, Some(_), None) => params.get("limit").is_none(),
+        (None, Some(_), Some(_)) => true,
+        _ => false,
+    };
+    if !legal {
+        return Err(Refusal::combination());
+    }
+    let matching = |m: &&PreventedMatch| {
+        m.symbol == symbol
+            && id.is_none_or(|id| m.id == id)
+            && order.is_none_or(|order| m.taker == order || m.maker == order)
+            && from.is_none_or(|from| m.id >= from)
+    };
+    let all = exchange.accounts[account].prevented().iter();
+    Ok(Json::array(|j| {
+        for prevented in all.filter(matching).take(limit) {
+            wire::prevented(j, &exchange.listings[symbol], prevented);
+        }
+    }))
+}
