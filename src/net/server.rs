@@ -52,7 +52,7 @@ pub struct ServerConfig {
     pub idle_deadline: Duration,
     /// How often to ping WebSocket clients; `None` for never.
     pub ping_every: Option<Duration>,
-    /// How long after our ping something must have arrived.
+    /// How long after our ping a pong must have arrived.
     pub pong_deadline: Duration,
 }
 
@@ -260,6 +260,27 @@ impl Server {
     /// WebSocket. A client whose buffer is full is dropped. The bytes leave with the next `flush` or `poll`.
     pub fn send_text(&mut self, conn: ConnId, text: &str) -> bool {
         self.act(conn, |conn| conn.send_text(text))
+    }
+
+    /// Queues bytes as they are, whatever the connection speaks: how a broken venue looks. False when the
+    /// connection is gone.
+    pub fn send_raw(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+        self.act(conn, |conn| conn.send_raw(bytes))
+    }
+
+    /// Writes one byte per pass to a client from now on, or all at once again.
+    pub fn slice(&mut self, conn: ConnId, on: bool) {
+        if let Some(conn) = self.conn(conn) {
+            conn.slice(on);
+        }
+    }
+
+    /// Ends the connection once what its socket takes now is written.
+    pub fn cut(&mut self, conn: ConnId) {
+        if let Some(conn) = self.conn(conn) {
+            conn.pump();
+            conn.end("cut by us".to_string());
+        }
     }
 
     fn act(&mut self, id: ConnId, act: impl FnOnce(&mut Conn) -> Outcome) -> bool {

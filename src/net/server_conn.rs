@@ -44,8 +44,9 @@ enum Speech {
 /// A WebSocket connection.
 struct Ws {
     socket: WebSocket<Wire>,
-    last_received: MonoNs,
-    pinged_at: Option<MonoNs>,
+    pinged_at: MonoNs,
+    /// When the oldest ping without an answer was sent.
+    unanswered: Option<MonoNs>,
     close_by: Option<MonoNs>,
     /// Nothing is read any more; once what waits is written, or at the moment, the stream ends for this reason.
     leaving: Option<(String, MonoNs)>,
@@ -94,6 +95,24 @@ impl Conn {
 
     pub(super) fn half_open(&mut self, on: bool) {
         self.half_open = on;
+    }
+
+    /// Writes one byte per pass from now on, or all at once again.
+    pub(super) fn slice(&mut self, on: bool) {
+        if let Some(wire) = self.wire_mut() {
+            wire.slice(on);
+        }
+    }
+
+    /// Queues bytes as they are, whatever the connection speaks.
+    pub(super) fn send_raw(&mut self, bytes: &[u8]) -> Outcome {
+        if self.half_open {
+            return Ok(true);
+        }
+        match self.wire_mut() {
+            Some(wire) => wire.append(bytes).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -193,7 +212,7 @@ impl Conn {
             .max_message_size(Some(config.message_bytes_max))
             .max_frame_size(Some(config.message_bytes_max));
         let socket = WebSocket::from_partially_read(wire, input, Role::Server, Some(codec));
-        let ws = Ws { socket, last_received: now, pinged_at: None, close_by: None, leaving: None };
+        let ws = Ws { socket, pinged_at: now, unanswered: None, close_by: None, leaving: None };
         self.speech = Speech::Ws(Box::new(ws));
         Ok(true)
     }
@@ -282,15 +301,12 @@ impl Ws {
                 }
                 Ok(Message::Binary(_)) => events.push_back(ServerEvent::Binary { conn: id }),
                 Ok(Message::Close(frame)) => return Ok(self.answer_close(frame, now)),
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Pong(payload)) => self.take_pong(&payload),
+                Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Err(Error::Io(e)) if is_no_data(&e) => break,
                 Err(Error::ConnectionClosed) => return Ok(Some("closed by us".to_string())),
                 Err(e) => return self.fail(e, config.message_bytes_max, now),
             }
-        }
-        if self.socket.get_mut().take_arrived() {
-            self.last_received = now;
-            self.pinged_at = None;
         }
         self.keep_deadlines(config, now)
     }
@@ -337,21 +353,31 @@ impl Ws {
         Ok(self.leave(ws_error(e, cap_bytes).to_string(), now))
     }
 
+    /// A pong counts only with the payload of a ping that waits for it: others may be sent at any time.
+    fn take_pong(&mut self, payload: &[u8]) {
+        let of = std::str::from_utf8(payload).ok().and_then(|text| text.parse::<u64>().ok());
+        let waits = |of: u64| {
+            self.unanswered.is_some_and(|at| of >= at.as_nanos()) && of <= self.pinged_at.as_nanos()
+        };
+        if of.is_some_and(waits) {
+            self.unanswered = None;
+        }
+    }
+
     fn keep_deadlines(&mut self, config: &ServerConfig, now: MonoNs) -> Served {
         if let Some(by) = self.close_by {
             return Ok((now >= by).then(|| "no answer to our close".to_string()));
         }
-        let Some(every) = config.ping_every else { return Ok(None) };
-        match self.pinged_at {
-            Some(at) if now.since(at) >= config.pong_deadline => {
-                Err(NetError::Deadline("answer to ping", config.pong_deadline))
-            }
-            None if now.since(self.last_received) >= every => {
-                self.pinged_at = Some(now);
-                let sent = self.socket.write(Message::Ping(Bytes::new()));
-                sent.map(|()| None).map_err(|e| ws_error(e, config.write_buffer_bytes_max))
-            }
-            _ => Ok(None),
+        if self.unanswered.is_some_and(|at| now.since(at) >= config.pong_deadline) {
+            return Err(NetError::Deadline("answer to ping", config.pong_deadline));
         }
+        if config.ping_every.is_none_or(|every| now.since(self.pinged_at) < every) {
+            return Ok(None);
+        }
+        self.pinged_at = now;
+        self.unanswered.get_or_insert(now);
+        let payload = Bytes::from(now.as_nanos().to_string());
+        let sent = self.socket.write(Message::Ping(payload));
+        sent.map(|()| None).map_err(|e| ws_error(e, config.write_buffer_bytes_max))
     }
 }

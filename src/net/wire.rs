@@ -17,6 +17,8 @@ pub(super) struct Wire {
     out_bytes_max: usize,
     arrived: bool,
     read_budget_bytes: usize,
+    /// One byte is written per pass.
+    sliced: bool,
     /// Why nothing can be written any more; told once nothing is left to read.
     write_error: Option<io::Error>,
 }
@@ -31,6 +33,7 @@ impl Wire {
             out_bytes_max,
             arrived: false,
             read_budget_bytes: usize::MAX,
+            sliced: false,
             write_error: None,
         }
     }
@@ -48,6 +51,11 @@ impl Wire {
     /// Bytes that wait to be written.
     pub(super) fn buffered(&self) -> usize {
         self.out.len() - self.sent
+    }
+
+    /// Writes one byte per pass from now on, or all at once again.
+    pub(super) fn slice(&mut self, on: bool) {
+        self.sliced = on;
     }
 
     /// What to poll the descriptor for.
@@ -97,11 +105,15 @@ impl Wire {
     /// The stream's, but never `WouldBlock`.
     pub(super) fn pump(&mut self) -> io::Result<()> {
         while self.sent < self.out.len() {
-            match self.stream.write(&self.out[self.sent..]) {
+            let end = if self.sliced { self.sent + 1 } else { self.out.len() };
+            match self.stream.write(&self.out[self.sent..end]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.sent += n,
                 Err(e) if is_no_data(&e) => return Ok(()),
                 Err(e) => return Err(e),
+            }
+            if self.sliced && self.sent < self.out.len() {
+                return Ok(());
             }
         }
         self.drop_output();

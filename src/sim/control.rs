@@ -1,18 +1,39 @@
 //! `/sim`: the truth that a test compares an engine with, faults on demand, moving the market.
 
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::clock::UtcNs;
 use crate::net::HttpResponse;
 use crate::net::server::{ConnId, ServerRequest};
 
 use super::exchange::Exchange;
-use super::faults::{FaultKind, Faults, Target};
+use super::faults::{Fault, FaultKind, Halt, Target};
 use super::json::{Json, parse_decimal};
 use super::listing::{Liquidity, PRICE_MAX};
 use super::outbound::Outgoing;
-use super::venue::Venue;
+use super::session::Session;
+use super::venue::{Snapshot, Venue};
 use super::wire;
 
 /// Orders and fills shown per account when the request names no limit.
 pub(super) const HISTORY_SHOWN: usize = 10_000;
+
+/// Points of a path.
+const PATH_MAX: usize = 10_000;
+
+/// Longest path: a day.
+const PATH_MS_MAX: u64 = 86_400_000;
+
+/// What `/sim/market` asks for: a mid now, or a path of milliseconds from now and mids.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MoveRequest {
+    symbol: String,
+    mid: Option<serde_json::Value>,
+    path: Option<Vec<(u64, serde_json::Value)>>,
+}
 
 /// Writes accounts, symbols and sequence numbers into an open object; at most `limit` orders and fills per account.
 fn exchange(j: &mut Json, exchange: &Exchange, limit: usize) {
@@ -111,7 +132,7 @@ impl Venue {
             ("POST", "/sim/faults") => self.add_fault(&request.body),
             ("DELETE", "/sim/faults") => {
                 self.faults.clear();
-                self.speak_again();
+                self.end_faults();
                 (200, "{}".to_owned())
             }
             ("POST", "/sim/market") => self.move_market(&request.body),
@@ -130,26 +151,86 @@ impl Venue {
             Ok(fault) => fault,
             Err(why) => return (400, error_text(&why)),
         };
-        let (reach, id) = Faults::reach(&fault);
-        let struck: Vec<ConnId> =
-            self.connections_of(fault.target).into_iter().take(reach).collect();
-        match fault.kind {
-            FaultKind::Disconnect if fault.target != Some(Target::Rest) => {
-                for conn in &struck {
-                    self.server.drop_conn(*conn);
-                }
-                self.faults.struck(id, struck.len() as u64, true);
-            }
-            FaultKind::HalfOpen => {
-                for conn in &struck {
-                    self.server.half_open(*conn, true);
-                }
-                self.faults.struck(id, struck.len() as u64, false);
-                self.silenced.extend(struck);
-            }
-            _ => {}
+        self.strike_now(&fault);
+        let answer = Json::object(|j| {
+            j.f_int("id", fault.id);
+        });
+        (200, answer)
+    }
+
+    /// What a fault does the moment it comes.
+    fn strike_now(&mut self, fault: &Fault) {
+        self.set_statuses();
+        if fault.kind == FaultKind::StaleSnapshot {
+            self.stale = Some(self.exchange.listings.iter().map(Snapshot::of).collect());
         }
-        (200, "{}".to_owned())
+        let ends = match fault.kind {
+            FaultKind::Disconnect => !fault.lasts(),
+            FaultKind::ServerShutdown => true,
+            FaultKind::HalfOpen | FaultKind::Slice => false,
+            _ => return,
+        };
+        if fault.target == Some(Target::Rest) {
+            return;
+        }
+        let open = self.connections_of(fault.target);
+        for conn in self.faults.strike_open(fault.id, open, ends) {
+            match fault.kind {
+                FaultKind::Disconnect => self.server.drop_conn(conn),
+                FaultKind::HalfOpen => {
+                    self.server.half_open(conn, true);
+                    self.silenced.push(conn);
+                }
+                FaultKind::Slice => {
+                    self.server.slice(conn, true);
+                    self.sliced.push(conn);
+                }
+                _ => self.shut_down(conn, fault.latency),
+            }
+        }
+    }
+
+    fn set_statuses(&mut self) {
+        for (at, listing) in self.exchange.listings.iter_mut().enumerate() {
+            listing.status = self.faults.halt(at).map_or("TRADING", Halt::label);
+        }
+    }
+
+    /// Announces to a client that the server goes, and goes `after` that.
+    fn shut_down(&mut self, conn: ConnId, after: Duration) {
+        let event = Json::object(|j| {
+            j.f_text("e", "serverShutdown").f_int("E", self.utc.as_millis());
+        });
+        let text = if self.sessions.contains_key(&conn) {
+            Json::object(|j| {
+                j.f_raw("event", &event);
+            })
+        } else {
+            event
+        };
+        self.send_now(conn, Outgoing::Text(text.into()));
+        self.schedule(conn, after, Outgoing::Close(1001, "Server shutdown"));
+    }
+
+    /// Undoes what faults that are over have done.
+    pub(super) fn end_faults(&mut self) {
+        self.set_statuses();
+        if !self.faults.any(FaultKind::HalfOpen) {
+            for conn in std::mem::take(&mut self.silenced) {
+                self.server.half_open(conn, false);
+            }
+        }
+        if !self.faults.any(FaultKind::Slice) {
+            for conn in std::mem::take(&mut self.sliced) {
+                self.server.slice(conn, false);
+            }
+        }
+        if !self.faults.any(FaultKind::Reorder) {
+            self.release_held();
+        }
+        if !self.faults.any(FaultKind::StaleSnapshot) {
+            self.stale = None;
+        }
     }
 
     pub(super) fn connections_of(&self, target: Option<Target>) -> Vec<ConnId> {
@@ -166,60 +247,45 @@ impl Venue {
         }
     }
 
-    pub(super) fn speak_again(&mut self) {
-        for conn in std::mem::take(&mut self.silenced) {
-            self.server.half_open(conn, false);
-        }
-    }
-
     pub(super) fn move_market(&mut self, body: &[u8]) -> (u16, String) {
-        let request: serde_json::Value = match serde_json::from_slice(body) {
+        let request: MoveRequest = match serde_json::from_slice(body) {
             Ok(request) => request,
             Err(e) => return (400, error_text(&e.to_string())),
         };
-        let symbol = request.get("symbol").and_then(serde_json::Value::as_str);
+        match self.try_move(&request) {
+            Ok(()) => (200, "{}".to_owned()),
+            Err(why) => (400, error_text(&why)),
+        }
+    }
+
+    fn try_move(&mut self, request: &MoveRequest) -> Result<(), String> {
+        let listings = &self.exchange.listings;
         let at =
-            self.exchange.listings.iter().position(|l| Some(l.rules.symbol.as_str()) == symbol);
-        let mid = match request.get("mid") {
-            Some(serde_json::Value::String(text)) => parse_decimal(text),
-            Some(serde_json::Value::Number(number)) => parse_decimal(&number.to_string()),
-            _ => None,
-        };
-        let Some((at, mid)) = at.zip(mid.filter(|mid| (1..=PRICE_MAX).contains(mid))) else {
-            return (
-                400,
-                error_text("expected a known symbol and a mid above 0 and up to 1000000"),
-            );
-        };
-        let Some(market) = self.markets.get_mut(at) else {
-            return (400, error_text("a recording cannot be moved"));
-        };
-        market.jump(&mut self.exchange, mid, self.utc);
+            listings.iter().position(|l| l.rules.symbol == request.symbol).ok_or_else(|| {
+                let known: Vec<&str> = listings.iter().map(|l| l.rules.symbol.as_str()).collect();
+                format!("symbol {}: expected one of {}", request.symbol, known.join(", "))
+            })?;
+        let market = self.markets.get_mut(at).ok_or("a recording cannot be moved")?;
+        match (&request.mid, &request.path) {
+            (Some(mid), None) => market.jump(&mut self.exchange, price(mid)?, self.utc),
+            (None, Some(path)) => market.lead(&points(path)?, self.now),
+            _ => return Err("expected either mid, or path with [ms, mid] pairs".to_owned()),
+        }
         self.publish_listing(at);
         self.publish_reports();
-        (200, "{}".to_owned())
+        Ok(())
     }
 
     pub(super) fn state_json(&self, limit: usize) -> String {
         Json::object(|j| {
-            j.f_int("time", self.utc.as_millis());
+            j.f_text("name", &self.name)
+                .f_text("version", env!("CARGO_PKG_VERSION"))
+                .f_int("time", self.utc.as_millis())
+                .f_int("latency_us", u64::try_from(self.latency.as_micros()).unwrap_or(u64::MAX));
             exchange(j, &self.exchange, limit);
-            j.key("connections").obj(|j| {
-                j.f_int("total", self.server.connections());
-                j.key("streams").arr(|j| {
-                    for (_, names) in self.streams.connections() {
-                        j.arr(|j| {
-                            names.iter().for_each(|name| {
-                                j.text(name);
-                            })
-                        });
-                    }
-                });
-                j.f_int("ws_api", self.sessions.len());
-                let subscribed =
-                    self.sessions.values().map(|s| s.subscriptions().len()).sum::<usize>();
-                j.f_int("user_data", subscribed);
-            });
+            self.connections_json(j);
+            self.usage_json(j);
+            self.market_json(j);
             j.key("counters").obj(|j| {
                 let c = &self.counters;
                 j.f_int("rest_requests", c.rest_requests)
@@ -227,7 +293,9 @@ impl Venue {
                     .f_int("stream_messages", c.stream_messages)
                     .f_int("frames_sent", c.frames_sent)
                     .f_int("refused", c.refused)
-                    .f_int("delayed_dropped", c.delayed_dropped);
+                    .f_int("delayed_dropped", c.delayed_dropped)
+                    .f_int("slow_dropped", c.slow_dropped)
+                    .f_int("aged_out", c.aged_out);
             });
             j.key("faults");
             self.faults.state(j);
@@ -240,10 +308,115 @@ impl Venue {
             }
         })
     }
+
+    fn connections_json(&self, j: &mut Json) {
+        j.key("connections").obj(|j| {
+            j.f_int("total", self.server.connections());
+            j.key("streams").arr(|j| {
+                for (_, names) in self.streams.connections() {
+                    j.arr(|j| {
+                        names.iter().for_each(|name| {
+                            j.text(name);
+                        })
+                    });
+                }
+            });
+            j.f_int("ws_api", self.sessions.len());
+            let subscribed = self.sessions.values().map(|s| s.subscriptions().len()).sum::<usize>();
+            j.f_int("user_data", subscribed);
+            j.f_int("made_in_5_min", self.connects.len())
+                .f_int("made_in_5_min_max", self.connections.connects_max);
+            j.key("open").arr(|j| {
+                for (conn, (_, utc)) in &self.opened_at {
+                    j.obj(|j| self.connection_json(j, *conn, *utc));
+                }
+            });
+        });
+    }
+
+    fn connection_json(&self, j: &mut Json, conn: ConnId, opened: UtcNs) {
+        let session = self.sessions.get(&conn);
+        let target = if session.is_some() { Target::WsApi } else { Target::Stream };
+        j.f_int("id", conn.0)
+            .f_text("transport", target.label())
+            .f_int("opened", opened.as_millis())
+            .f_int("unread_bytes", self.server.buffered(conn))
+            .f_flag("silenced", self.silenced.contains(&conn));
+        j.key("listens_to").arr(|j| {
+            for subscription in session.map_or(&[][..], Session::subscriptions) {
+                j.text(&self.exchange.accounts[subscription.account].name);
+            }
+            let streams = self.streams.connections().find(|(of, _)| *of == conn);
+            for name in streams.map_or(&[][..], |(_, names)| names) {
+                j.text(name);
+            }
+        });
+    }
+
+    fn usage_json(&self, j: &mut Json) {
+        j.key("rate_limits").obj(|j| {
+            let limits = &self.exchange.limits;
+            j.f_int("weight_1m", self.usage.weight())
+                .f_int("weight_1m_max", limits.weight_per_minute);
+            j.key("orders").arr(|j| {
+                for account in &self.exchange.accounts {
+                    let (ten_seconds, day) = account.counts.at(self.utc);
+                    j.obj(|j| {
+                        j.f_text("account", &account.name)
+                            .f_int("orders_10s", ten_seconds)
+                            .f_int("orders_1d", day);
+                    });
+                }
+            });
+        });
+    }
+
+    fn market_json(&self, j: &mut Json) {
+        let (seed, market_seed) = self.seeds;
+        j.key("market").obj(|j| {
+            j.f_int("seed", seed).f_int("market_seed", market_seed);
+            j.key("symbols").arr(|j| {
+                for (at, (market, listing)) in
+                    self.markets.iter().zip(&self.exchange.listings).enumerate()
+                {
+                    let (phase, fair) = market.phase();
+                    let halt = self.faults.halt(at).map_or("TRADING", Halt::label);
+                    j.obj(|j| {
+                        j.f_text("symbol", &listing.rules.symbol)
+                            .f_text("status", halt)
+                            .f_text("phase", phase)
+                            .f_dec("fair", fair);
+                    });
+                }
+            });
+        });
+    }
 }
 
 fn error_text(why: &str) -> String {
     Json::object(|j| {
         j.f_text("error", why);
     })
+}
+
+/// A price as text or number.
+fn price(value: &serde_json::Value) -> Result<i64, String> {
+    let price = match value {
+        serde_json::Value::String(text) => parse_decimal(text),
+        serde_json::Value::Number(number) => parse_decimal(&number.to_string()),
+        _ => None,
+    };
+    let range = "mid: expected a number above 0 and up to 1000000";
+    price.filter(|price| (1..=PRICE_MAX).contains(price)).ok_or_else(|| range.to_owned())
+}
+
+/// The points of a path, in order.
+fn points(path: &[(u64, serde_json::Value)]) -> Result<Vec<(Duration, i64)>, String> {
+    if path.is_empty() || path.len() > PATH_MAX {
+        return Err(format!("path: expected 1 to {PATH_MAX} points"));
+    }
+    if !path.is_sorted_by_key(|(ms, _)| *ms) || path.iter().any(|(ms, _)| *ms > PATH_MS_MAX) {
+        return Err(format!("path: times must not go back, nor beyond {PATH_MS_MAX} ms"));
+    }
+    path.iter().map(|(ms, mid)| Ok((Duration::from_millis(*ms), price(mid)?))).collect()
 }

@@ -1,23 +1,30 @@
 //! Faults on demand. In: what `/sim/faults` asks for. Out: whether a fault hits this frame, request or connection now.
-//! Every fault counts what it did, so that a test can prove that it happened. Seeded.
+//! Every fault counts what it did, when last and to whom, so that a test can prove that it happened. Seeded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::clock::MonoNs;
+use crate::clock::{MonoNs, UtcNs};
+use crate::net::server::ConnId;
 
 use super::json::Json;
 
 /// Faults that are over and still shown.
 const OVER_MAX: usize = 100;
 
-/// Longest latency and longest jitter, in milliseconds.
+/// Longest latency, jitter and skew, in milliseconds.
 const LATENCY_MS_MAX: u64 = 600_000;
 
 /// Faults at once.
 const ACTIVE_MAX: usize = 64;
+
+/// How long a fill is late and how long a shutdown is announced, unless the request says it.
+const LATENCY_MS_DEFAULT: u64 = 1_000;
+
+/// The statuses that the venue's documentation knows as failures of its own.
+const STATUSES: [u16; 6] = [403, 418, 429, 500, 503, 504];
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -26,12 +33,18 @@ macro_rules! labels {
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
-            fn label(self) -> &'static str {
+            const LABELS: &'static [&'static str] = &[$($text,)*];
+
+            /// Its name in requests and in `/sim/state`.
+            pub fn label(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$variant),)* _ => None }
+            fn parse(key: &str, text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(format!("{key} {text}: expected one of {}", Self::LABELS.join(", "))),
+                }
             }
         }
     };
@@ -42,22 +55,42 @@ labels! {
     FaultKind {
         /// Open connections end at once; for `rest`, the next requests get no answer.
         Disconnect = "disconnect",
-        /// Open connections fall silent, TCP stays.
+        /// Open connections fall silent, TCP stays; for `rest`, those of the next requests.
         HalfOpen = "half_open",
-        /// New connections (and `rest` requests) are refused.
+        /// New connections (and `rest` requests) are cut before they are answered.
         RefuseConnect = "refuse_connect",
         /// Everything comes later.
         Slow = "slow",
-        /// A frame is not sent.
+        /// A frame or an answer is not sent.
         Drop = "drop",
         /// A frame is sent twice.
         Duplicate = "duplicate",
-        /// A depth diff is not sent.
+        /// A frame is sent after the next one of its connection.
+        Reorder = "reorder",
+        /// A depth diff, or an account event, is not sent.
         Gap = "gap",
+        /// A snapshot of the book is as old as the fault.
+        StaleSnapshot = "stale_snapshot",
+        /// A frame or an answer is broken.
+        Corrupt = "corrupt",
+        /// A connection gets one byte at a time.
+        Slice = "slice",
+        /// A request is answered with a status of failure.
+        Status = "status",
         /// An order request takes effect and is not answered.
         LostAck = "lost_ack",
+        /// The event of a fill comes later than those after it.
+        LateFill = "late_fill",
+        /// The event of a fill comes twice.
+        DuplicateFill = "duplicate_fill",
         /// An order is refused.
         Reject = "reject",
+        /// The venue's clock is wrong.
+        ClockSkew = "clock_skew_ms",
+        /// The venue announces that it goes, and goes.
+        ServerShutdown = "server_shutdown",
+        /// A symbol does not trade.
+        SymbolStatus = "symbol_status",
     }
 }
 
@@ -70,8 +103,101 @@ labels! {
         Rest = "rest",
         /// Answers of the WebSocket API.
         WsApi = "ws_api",
-        /// Events of the account stream.
+        /// Events of the account stream, and the connections that listen to it.
         UserData = "user_data",
+    }
+}
+
+labels! {
+    /// How a frame or an answer is broken.
+    Corruption {
+        /// Its JSON ends in the middle.
+        Json = "json",
+        /// Its text is not UTF-8.
+        Utf8 = "utf8",
+        /// It claims a length that nobody can want.
+        Huge = "huge",
+        /// It ends before its length, and so does the connection.
+        Truncated = "truncated",
+    }
+}
+
+labels! {
+    /// When a status of failure strikes.
+    When {
+        /// The request is not done.
+        Before = "before",
+        /// The request has been done; only requests that change something are hit.
+        After = "after",
+    }
+}
+
+labels! {
+    /// Why a symbol does not trade.
+    Halt {
+        /// The venue closed the symbol.
+        Break = "BREAK",
+        /// The venue stopped trading for now.
+        Halt = "HALT",
+    }
+}
+
+impl FaultKind {
+    /// Where it can happen.
+    fn targets(self) -> &'static [Target] {
+        use Target::{Rest, Stream, UserData, WsApi};
+        match self {
+            Self::Disconnect
+            | Self::HalfOpen
+            | Self::Slow
+            | Self::Drop
+            | Self::Corrupt
+            | Self::Slice => &[Stream, Rest, WsApi, UserData],
+            Self::RefuseConnect | Self::ClockSkew => &[Stream, Rest, WsApi],
+            Self::Duplicate | Self::Reorder | Self::ServerShutdown => &[Stream, WsApi, UserData],
+            Self::Gap => &[Stream, UserData],
+            Self::StaleSnapshot | Self::Status | Self::LostAck | Self::Reject => &[Rest, WsApi],
+            Self::LateFill | Self::DuplicateFill => &[UserData],
+            Self::SymbolStatus => &[],
+        }
+    }
+
+    /// The keys of a request that only some kinds have.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Slow => &["latency_ms", "jitter_ms"],
+            Self::LateFill | Self::ServerShutdown => &["latency_ms"],
+            Self::Corrupt => &["how"],
+            Self::Status => &["status", "when"],
+            Self::Reject => &["code", "msg"],
+            Self::ClockSkew => &["skew_ms"],
+            Self::SymbolStatus => &["status"],
+            _ => &[],
+        }
+    }
+
+    /// Whether it is about whole connections, which no symbol has.
+    fn of_connections(self) -> bool {
+        matches!(
+            self,
+            Self::Disconnect
+                | Self::HalfOpen
+                | Self::RefuseConnect
+                | Self::Slice
+                | Self::ServerShutdown
+                | Self::ClockSkew
+        )
+    }
+
+    /// Whether it lasts until it is ended, unless the request says how long.
+    fn lasts(self, target: Option<Target>) -> bool {
+        match self {
+            Self::HalfOpen | Self::Slow | Self::Slice | Self::ClockSkew | Self::SymbolStatus => {
+                true
+            }
+            Self::Disconnect | Self::ServerShutdown => target != Some(Target::Rest),
+            _ => false,
+        }
     }
 }
 
@@ -87,6 +213,119 @@ pub struct FaultRequest {
     duration_ms: Option<u64>,
     latency_ms: Option<u64>,
     jitter_ms: Option<u64>,
+    how: Option<String>,
+    status: Option<serde_json::Value>,
+    when: Option<String>,
+    code: Option<i32>,
+    msg: Option<String>,
+    #[serde(alias = "clock_skew_ms")]
+    skew_ms: Option<i64>,
+}
+
+impl FaultRequest {
+    /// Refuses keys that would mean nothing.
+    fn check_keys(&self, kind: FaultKind) -> Result<(), String> {
+        let keys = [
+            ("latency_ms", self.latency_ms.is_some()),
+            ("jitter_ms", self.jitter_ms.is_some()),
+            ("how", self.how.is_some()),
+            ("status", self.status.is_some()),
+            ("when", self.when.is_some()),
+            ("code", self.code.is_some()),
+            ("msg", self.msg.is_some()),
+            ("skew_ms", self.skew_ms.is_some()),
+        ];
+        let known = kind.keys();
+        for (key, _) in keys.iter().filter(|(key, there)| *there && !known.contains(key)) {
+            let more =
+                if known.is_empty() { String::new() } else { format!(", {}", known.join(", ")) };
+            return Err(format!(
+                "{key}: {} has target, symbol, count, probability, duration_ms{more}",
+                kind.label()
+            ));
+        }
+        let times = [self.latency_ms, self.jitter_ms, self.skew_ms.map(i64::unsigned_abs)];
+        if times.into_iter().flatten().any(|ms| ms > LATENCY_MS_MAX) {
+            return Err(format!("latency_ms, jitter_ms, skew_ms: at most {LATENCY_MS_MAX}"));
+        }
+        Ok(())
+    }
+
+    fn target(&self, kind: FaultKind) -> Result<Option<Target>, String> {
+        let Some(text) = &self.target else { return Ok(None) };
+        let target = Target::parse("target", text)?;
+        if kind.targets().contains(&target) {
+            return Ok(Some(target));
+        }
+        let known: Vec<&str> = kind.targets().iter().map(|t| t.label()).collect();
+        Err(match known.as_slice() {
+            [] => format!("target {text}: {} is about the whole venue and has none", kind.label()),
+            known => format!("target {text}: {} has {}", kind.label(), known.join(", ")),
+        })
+    }
+
+    fn symbol(&self, kind: FaultKind, symbols: &[String]) -> Result<Option<usize>, String> {
+        match &self.symbol {
+            None if kind == FaultKind::SymbolStatus => {
+                Err(format!("symbol: needed; one of {}", symbols.join(", ")))
+            }
+            None => Ok(None),
+            Some(_) if kind.of_connections() => {
+                Err(format!("symbol: {} is about connections and has none", kind.label()))
+            }
+            Some(name) => match symbols.iter().position(|s| s == name) {
+                Some(at) => Ok(Some(at)),
+                None => Err(format!("symbol {name}: expected one of {}", symbols.join(", "))),
+            },
+        }
+    }
+
+    /// What only this kind has.
+    fn detail(&self, kind: FaultKind) -> Result<Detail, String> {
+        Ok(match kind {
+            FaultKind::Corrupt => match &self.how {
+                Some(how) => Detail::How(Some(Corruption::parse("how", how)?)),
+                None => Detail::How(None),
+            },
+            FaultKind::Status => {
+                let status = self.status.as_ref().and_then(serde_json::Value::as_u64);
+                let status = STATUSES.into_iter().find(|s| Some(u64::from(*s)) == status);
+                let status =
+                    status.ok_or_else(|| format!("status: expected one of {STATUSES:?}"))?;
+                let when = self.when.as_deref().unwrap_or("before");
+                Detail::Status(status, When::parse("when", when)?)
+            }
+            FaultKind::SymbolStatus => {
+                let status = self.status.as_ref().and_then(serde_json::Value::as_str);
+                Detail::Halt(Halt::parse("status", status.unwrap_or("BREAK"))?)
+            }
+            FaultKind::Reject => {
+                let msg = self.msg.as_deref().unwrap_or("This action is disabled on this account.");
+                Detail::Refusal(self.code.unwrap_or(-2010), msg.chars().take(200).collect())
+            }
+            FaultKind::ClockSkew => {
+                Detail::Skew(self.skew_ms.ok_or("skew_ms: needed, in milliseconds")?)
+            }
+            _ => Detail::None,
+        })
+    }
+}
+
+/// What only some kinds have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    None,
+    /// How something is broken; by chance when `None`.
+    How(Option<Corruption>),
+    /// The status, and when it strikes.
+    Status(u16, When),
+    /// Why a symbol does not trade.
+    Halt(Halt),
+    /// The code and the words of a refusal.
+    Refusal(i32, String),
+    /// How much the clock is ahead, in milliseconds.
+    Skew(i64),
 }
 
 /// A fault.
@@ -96,74 +335,151 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Where; everywhere when `None`.
     pub target: Option<Target>,
-    symbol: Option<String>,
+    /// The index of the symbol; all when `None`.
+    pub symbol: Option<usize>,
+    /// What only its kind has.
+    pub detail: Detail,
+    /// How much later things come.
+    pub latency: Duration,
+    /// Its number.
+    pub id: u64,
     left: Option<u64>,
     probability: f64,
     until: Option<MonoNs>,
-    latency: Duration,
     jitter: Duration,
-    id: u64,
     hits: u64,
+    last: Option<(UtcNs, String)>,
+}
+
+impl Fault {
+    fn reaches(&self, kind: FaultKind, target: Target, symbol: Option<usize>) -> bool {
+        self.kind == kind
+            && self.target.is_none_or(|t| t == target)
+            && self.left != Some(0)
+            && (self.symbol.is_none() || self.symbol == symbol)
+    }
+
+    fn count(&mut self, hits: u64, utc: UtcNs, whom: String) {
+        self.hits += hits;
+        self.left = self.left.map(|left| left.saturating_sub(hits));
+        self.last = Some((utc, whom));
+    }
+
+    /// Whether it has an end, and strikes connections that are made until then.
+    pub fn lasts(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Whether it is over: its time is, or it has done what it was to do, and nothing has to be undone.
+    fn is_over(&self, now: MonoNs) -> bool {
+        let holds = matches!(self.kind, FaultKind::HalfOpen | FaultKind::Slice);
+        self.until.is_some_and(|until| until <= now) || (self.left == Some(0) && !holds)
+    }
+
+    fn state(&self, j: &mut Json, symbols: &[String], now: MonoNs) {
+        j.f_int("id", self.id)
+            .f_text("kind", self.kind.label())
+            .f_text("target", self.target.map_or("all", Target::label));
+        if let Some(symbol) = self.symbol.and_then(|at| symbols.get(at)) {
+            j.f_text("symbol", symbol);
+        }
+        match &self.detail {
+            Detail::None => {}
+            Detail::How(how) => {
+                j.f_text("how", how.map_or("any", Corruption::label));
+            }
+            Detail::Status(status, when) => {
+                j.f_int("status", *status).f_text("when", when.label());
+            }
+            Detail::Halt(halt) => {
+                j.f_text("status", halt.label());
+            }
+            Detail::Refusal(code, msg) => {
+                j.f_int("code", *code).f_text("msg", msg);
+            }
+            Detail::Skew(ms) => {
+                j.f_int("skew_ms", *ms);
+            }
+        }
+        j.f_int("hits", self.hits);
+        if let Some(left) = self.left {
+            j.f_int("left", left);
+        }
+        if self.probability < 1.0 {
+            j.f_raw("probability", &self.probability.to_string());
+        }
+        if let Some(until) = self.until {
+            let left = u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX);
+            j.f_int("ends_in_ms", left);
+        }
+        if let Some((utc, whom)) = &self.last {
+            j.f_int("last_time", utc.as_millis()).f_text("last_whom", whom);
+        }
+    }
 }
 
 /// All faults.
 #[derive(Debug)]
 pub struct Faults {
+    symbols: Vec<String>,
     active: Vec<Fault>,
     over: VecDeque<Fault>,
     rng: fastrand::Rng,
     next_id: u64,
+    now: MonoNs,
+    utc: UtcNs,
 }
 
 impl Faults {
-    /// No faults yet.
-    pub fn new(seed: u64) -> Self {
+    /// No faults yet, at a venue with these symbols.
+    pub fn new(seed: u64, symbols: Vec<String>) -> Self {
         let rng = fastrand::Rng::with_seed(seed ^ 0x0066_6175_6c74);
-        Self { active: Vec::new(), over: VecDeque::new(), rng, next_id: 1 }
+        Self {
+            symbols,
+            active: Vec::new(),
+            over: VecDeque::new(),
+            rng,
+            next_id: 1,
+            now: MonoNs::ZERO,
+            utc: UtcNs::default(),
+        }
     }
 
     /// Takes a fault in; a copy of it.
     ///
     /// # Errors
-    /// What is wrong with the request.
+    /// What is wrong with the request, and what there is instead.
     pub fn add(&mut self, body: &[u8], now: MonoNs) -> Result<Fault, String> {
         let request: FaultRequest = serde_json::from_slice(body).map_err(|e| e.to_string())?;
-        let kind = FaultKind::parse(&request.kind).ok_or("kind: not one that this venue has")?;
-        let target = match &request.target {
-            Some(text) => {
-                Some(Target::parse(text).ok_or("target: stream, rest, ws_api or user_data")?)
-            }
-            None => None,
-        };
+        let kind = FaultKind::parse("kind", &request.kind)?;
+        let target = request.target(kind)?;
+        let symbol = request.symbol(kind, &self.symbols)?;
+        request.check_keys(kind)?;
         let probability = request.probability.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&probability) {
             return Err("probability: expected a number from 0 to 1".to_owned());
-        }
-        let times = [request.latency_ms, request.jitter_ms];
-        if times.into_iter().flatten().any(|ms| ms > LATENCY_MS_MAX) {
-            return Err(format!("latency_ms, jitter_ms: at most {LATENCY_MS_MAX}"));
         }
         if self.active.len() >= ACTIVE_MAX {
             return Err(format!("more than {ACTIVE_MAX} faults at once"));
         }
         // A fault that says nothing about its length happens once; connections fall all at once.
-        let endless = request.probability.is_some()
-            || request.duration_ms.is_some()
-            || matches!(kind, FaultKind::HalfOpen | FaultKind::Slow)
-            || (kind == FaultKind::Disconnect && target != Some(Target::Rest));
-        let left = request.count.or(if endless { None } else { Some(1) });
-        let until = request.duration_ms.map(|ms| now.after(Duration::from_millis(ms)));
+        let endless =
+            request.probability.is_some() || request.duration_ms.is_some() || kind.lasts(target);
+        let late = matches!(kind, FaultKind::LateFill | FaultKind::ServerShutdown);
+        let latency = request.latency_ms.unwrap_or(if late { LATENCY_MS_DEFAULT } else { 0 });
         let fault = Fault {
             kind,
             target,
-            symbol: request.symbol,
-            left,
+            symbol,
+            detail: request.detail(kind)?,
+            left: request.count.or(if endless { None } else { Some(1) }),
             probability,
-            until,
-            latency: Duration::from_millis(request.latency_ms.unwrap_or(0)),
+            until: request.duration_ms.map(|ms| now.after(Duration::from_millis(ms))),
+            latency: Duration::from_millis(latency),
             jitter: Duration::from_millis(request.jitter_ms.unwrap_or(0)),
             id: self.next_id,
             hits: 0,
+            last: None,
         };
         self.next_id += 1;
         self.active.push(fault.clone());
@@ -182,6 +498,11 @@ impl Faults {
         self.active.is_empty()
     }
 
+    /// Whether one of `kind` is active.
+    pub fn any(&self, kind: FaultKind) -> bool {
+        self.active.iter().any(|fault| fault.kind == kind)
+    }
+
     fn retire(&mut self, fault: Fault) {
         if self.over.len() >= OVER_MAX {
             self.over.pop_front();
@@ -189,21 +510,20 @@ impl Faults {
         self.over.push_back(fault);
     }
 
-    /// Retires what is over; whether a half-open fault was among it.
-    pub fn expire(&mut self, now: MonoNs) -> bool {
-        let mut half_open = false;
+    /// Retires what is over; whether anything was. What happens from now on happens at `utc`.
+    pub fn expire(&mut self, now: MonoNs, utc: UtcNs) -> bool {
+        (self.now, self.utc) = (now, utc);
+        let before = self.active.len();
         let mut at = 0;
         while at < self.active.len() {
-            let fault = &self.active[at];
-            if fault.until.is_some_and(|until| until <= now) || fault.left == Some(0) {
+            if self.active[at].is_over(now) {
                 let fault = self.active.remove(at);
-                half_open |= fault.kind == FaultKind::HalfOpen;
                 self.retire(fault);
             } else {
                 at += 1;
             }
         }
-        half_open
+        self.active.len() != before
     }
 
     /// When the next fault ends by itself.
@@ -211,77 +531,125 @@ impl Faults {
         self.active.iter().filter_map(|fault| fault.until).min()
     }
 
-    /// Whether a fault of `kind` hits now; counts it.
-    pub fn hit(&mut self, kind: FaultKind, target: Target, symbol: Option<&str>) -> bool {
+    /// Whether a fault of `kind` hits `conn` now; counts it.
+    pub fn hit(
+        &mut self,
+        kind: FaultKind,
+        target: Target,
+        symbol: Option<usize>,
+        conn: ConnId,
+    ) -> bool {
+        self.strike(kind, target, symbol, conn, |_| true).is_some()
+    }
+
+    /// The fault of `kind` that `applies` and hits `conn` now; counts it.
+    pub fn strike(
+        &mut self,
+        kind: FaultKind,
+        target: Target,
+        symbol: Option<usize>,
+        conn: ConnId,
+        applies: impl Fn(&Fault) -> bool,
+    ) -> Option<Fault> {
         for fault in &mut self.active {
-            let here = fault.kind == kind
-                && fault.target.is_none_or(|t| t == target)
-                && fault.left != Some(0)
-                && (symbol.is_none()
-                    || fault.symbol.is_none()
-                    || fault.symbol.as_deref() == symbol);
-            if here && (fault.probability >= 1.0 || self.rng.f64() < fault.probability) {
-                fault.hits += 1;
-                fault.left = fault.left.map(|left| left - 1);
-                return true;
+            if fault.reaches(kind, target, symbol)
+                && applies(fault)
+                && (fault.probability >= 1.0 || self.rng.f64() < fault.probability)
+            {
+                fault.count(1, self.utc, format!("{} {}", target.label(), conn.0));
+                return Some(fault.clone());
             }
         }
-        false
+        None
     }
 
-    /// Counts `hits` of a fault that struck when it came, and ends it if it does not last.
-    pub fn struck(&mut self, id: u64, hits: u64, over: bool) {
-        if let Some(fault) = self.active.iter_mut().find(|fault| fault.id == id) {
-            fault.hits += hits;
-            if over {
-                fault.left = Some(0);
-            }
+    /// How something is broken when the fault leaves it to chance.
+    pub fn corruption(&mut self, fault: &Fault) -> Corruption {
+        const ALL: [Corruption; 4] =
+            [Corruption::Json, Corruption::Utf8, Corruption::Huge, Corruption::Truncated];
+        match fault.detail {
+            Detail::How(Some(how)) => how,
+            _ => ALL[self.rng.usize(..ALL.len())],
         }
     }
 
-    /// How many connections a fault may strike, and its number.
-    pub fn reach(fault: &Fault) -> (usize, u64) {
-        (fault.left.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX)), fault.id)
+    /// Which of the open connections a fault strikes as it comes; counts them. It is over then if `over`.
+    pub fn strike_open(&mut self, id: u64, open: Vec<ConnId>, over: bool) -> Vec<ConnId> {
+        let Some(fault) = self.active.iter_mut().find(|fault| fault.id == id) else {
+            return Vec::new();
+        };
+        let reach = fault.left.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let mut struck = open;
+        struck.retain(|_| fault.probability >= 1.0 || self.rng.f64() < fault.probability);
+        struck.truncate(reach);
+        if let Some(last) = struck.last() {
+            let whom = fault.target.map_or("all", Target::label);
+            fault.count(struck.len() as u64, self.utc, format!("{whom} {}", last.0));
+        }
+        if over {
+            fault.left = Some(0);
+        }
+        struck
     }
 
-    /// How much later something comes.
-    pub fn delay(&mut self, target: Target) -> Duration {
+    /// How much later something comes to `conn`.
+    pub fn delay(&mut self, target: Target, symbol: Option<usize>, conn: ConnId) -> Duration {
         let mut delay = Duration::ZERO;
         for fault in &mut self.active {
-            if fault.kind != FaultKind::Slow
-                || fault.target.is_some_and(|t| t != target)
-                || fault.left == Some(0)
+            if fault.reaches(FaultKind::Slow, target, symbol)
+                && (fault.probability >= 1.0 || self.rng.f64() < fault.probability)
             {
-                continue;
+                fault.count(1, self.utc, format!("{} {}", target.label(), conn.0));
+                delay += fault.latency + fault.jitter.mul_f64(self.rng.f64());
             }
-            fault.hits += 1;
-            fault.left = fault.left.map(|left| left - 1);
-            delay += fault.latency + fault.jitter.mul_f64(self.rng.f64());
         }
         delay
+    }
+
+    /// How much the clock is ahead for a request of `conn`, or for what nobody asked for, in milliseconds.
+    pub fn skew(&mut self, target: Target, conn: Option<ConnId>) -> i64 {
+        let mut skew = 0;
+        for fault in &mut self.active {
+            let Detail::Skew(ms) = fault.detail else { continue };
+            if !fault.reaches(FaultKind::ClockSkew, target, None) {
+                continue;
+            }
+            let Some(conn) = conn else {
+                // Events that nobody asked for do not use the count up.
+                skew += ms;
+                continue;
+            };
+            if fault.probability >= 1.0 || self.rng.f64() < fault.probability {
+                fault.count(1, self.utc, format!("{} {}", target.label(), conn.0));
+                skew += ms;
+            }
+        }
+        skew
+    }
+
+    /// Why a symbol does not trade, if it does not.
+    pub fn halt(&self, symbol: usize) -> Option<Halt> {
+        self.active.iter().find_map(|fault| match fault.detail {
+            Detail::Halt(halt) if fault.symbol == Some(symbol) && fault.left != Some(0) => {
+                Some(halt)
+            }
+            _ => None,
+        })
     }
 
     /// All faults as JSON: those that last, and those that are over.
     pub fn state(&self, j: &mut Json) {
         j.obj(|j| {
-            for (name, faults) in [
-                ("active", self.active.iter().collect::<Vec<_>>()),
-                ("over", self.over.iter().collect()),
-            ] {
-                j.key(name).arr(|j| {
-                    for fault in faults {
-                        j.obj(|j| {
-                            j.f_int("id", fault.id)
-                                .f_text("kind", fault.kind.label())
-                                .f_text("target", fault.target.map_or("all", Target::label))
-                                .f_int("hits", fault.hits);
-                            if let Some(left) = fault.left {
-                                j.f_int("left", left);
-                            }
-                        });
-                    }
-                });
-            }
+            j.key("active").arr(|j| {
+                for fault in &self.active {
+                    j.obj(|j| fault.state(j, &self.symbols, self.now));
+                }
+            });
+            j.key("over").arr(|j| {
+                for fault in &self.over {
+                    j.obj(|j| fault.state(j, &self.symbols, self.now));
+                }
+            });
         });
     }
 }
@@ -290,39 +658,66 @@ impl Faults {
 mod tests {
     use super::*;
 
+    const CONN: ConnId = ConnId(1);
+
+    fn none() -> Faults {
+        Faults::new(1, vec!["BTCUSDT".to_owned(), "ETHUSDT".to_owned()])
+    }
+
     fn faults(body: &str) -> Faults {
-        let mut faults = Faults::new(1);
+        let mut faults = none();
         faults.add(body.as_bytes(), MonoNs::ZERO).expect("a fault");
         faults
+    }
+
+    fn expire(faults: &mut Faults, ms: u64) -> bool {
+        faults.expire(MonoNs::from_millis(ms), UtcNs::default())
     }
 
     #[test]
     fn counts_run_out() {
         let mut faults = faults(r#"{"kind":"drop","target":"stream","count":2}"#);
-        let mut hit = || faults.hit(FaultKind::Drop, Target::Stream, None);
+        let mut hit = || faults.hit(FaultKind::Drop, Target::Stream, None, CONN);
         assert_eq!([hit(), hit(), hit()], [true, true, false]);
-        assert!(!faults.expire(MonoNs::ZERO) && faults.is_empty());
+        assert!(expire(&mut faults, 0) && faults.is_empty());
     }
 
     #[test]
     fn targets_and_symbols_are_kept_apart() {
         let mut faults = faults(r#"{"kind":"gap","symbol":"ETHUSDT"}"#);
-        assert!(!faults.hit(FaultKind::Gap, Target::Stream, Some("BTCUSDT")));
-        assert!(!faults.hit(FaultKind::Drop, Target::Stream, Some("ETHUSDT")));
-        assert!(faults.hit(FaultKind::Gap, Target::Stream, Some("ETHUSDT")));
+        let mut hit = |kind, symbol| faults.hit(kind, Target::Stream, symbol, CONN);
+        assert!(!hit(FaultKind::Gap, Some(0)) && !hit(FaultKind::Gap, None));
+        assert!(!hit(FaultKind::Drop, Some(1)));
+        assert!(hit(FaultKind::Gap, Some(1)));
     }
 
     #[test]
     fn durations_end() {
         let mut faults = faults(r#"{"kind":"half_open","duration_ms":10}"#);
-        assert!(!faults.expire(MonoNs::from_millis(9)));
-        assert!(faults.expire(MonoNs::from_millis(10)));
+        assert!(!expire(&mut faults, 9) && expire(&mut faults, 10));
+    }
+
+    #[track_caller]
+    fn refused(body: &str, why: &str) {
+        let error = none().add(body.as_bytes(), MonoNs::ZERO).expect_err(body);
+        assert!(error.contains(why), "{body}: {error}");
     }
 
     #[test]
-    fn nonsense_is_refused() {
-        for body in ["", "{}", r#"{"kind":"x"}"#, r#"{"kind":"drop","probability":2}"#] {
-            assert!(Faults::new(1).add(body.as_bytes(), MonoNs::ZERO).is_err(), "{body}");
-        }
+    fn nonsense_is_refused_with_what_there_is() {
+        refused("", "EOF");
+        refused("{}", "kind");
+        refused(r#"{"kind":"x"}"#, "late_fill, duplicate_fill");
+        refused(r#"{"kind":"drop","foo":1}"#, "expected one of");
+        refused(r#"{"kind":"drop","probability":2}"#, "from 0 to 1");
+        refused(r#"{"kind":"drop","target":"x"}"#, "user_data");
+        refused(r#"{"kind":"late_fill","target":"rest"}"#, "has user_data");
+        refused(r#"{"kind":"drop","latency_ms":1}"#, "duration_ms");
+        refused(r#"{"kind":"slow","how":"json"}"#, "jitter_ms");
+        refused(r#"{"kind":"status","status":200}"#, "504");
+        refused(r#"{"kind":"symbol_status"}"#, "BTCUSDT, ETHUSDT");
+        refused(r#"{"kind":"symbol_status","symbol":"BTCUSDT","status":"GONE"}"#, "BREAK, HALT");
+        refused(r#"{"kind":"gap","symbol":"NOPE"}"#, "BTCUSDT");
+        refused(r#"{"kind":"clock_skew_ms"}"#, "skew_ms");
     }
 }

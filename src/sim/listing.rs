@@ -70,6 +70,8 @@ pub struct Aggregate {
 pub struct Listing {
     /// The symbol and its filters.
     pub rules: SymbolSettings,
+    /// `TRADING`, or why it does not trade.
+    pub status: &'static str,
     /// The index of the base asset.
     pub base: usize,
     /// The index of the quote asset.
@@ -92,6 +94,7 @@ impl Listing {
     pub fn new(rules: &SymbolSettings, base: usize, quote: usize, first_update_id: u64) -> Self {
         Self {
             rules: rules.clone(),
+            status: "TRADING",
             base,
             quote,
             liquidity: Liquidity::Live(Book::new(first_update_id)),

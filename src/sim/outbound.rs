@@ -10,13 +10,19 @@ use crate::clock::MonoNs;
 use crate::net::HttpResponse;
 use crate::net::server::ConnId;
 
-use super::exchange::Report;
-use super::faults::{FaultKind, Target};
+use super::exchange::{Exec, Report};
+use super::faults::{Corruption, Fault, FaultKind, Target};
 use super::listing::{Aggregate, Liquidity, Print};
 use super::session;
 use super::streams::{StreamKey, StreamKind, stamp};
 use super::venue::Venue;
 use super::wire;
+
+/// Whom a fault hits that hits all listeners at once.
+pub(super) const NOBODY: ConnId = ConnId(0);
+
+/// The length that a broken frame claims: nobody has room for it.
+const HUGE_BYTES: usize = 1 << 40;
 
 /// Delayed sends that may wait; the newest are dropped beyond, as on a line that is too slow.
 const DELAYED_MAX: usize = 65_536;
@@ -25,40 +31,88 @@ const DELAYED_MAX: usize = 65_536;
 pub(super) const PERIODS: [Duration; 2] =
     [Duration::from_millis(100), Duration::from_millis(1_000)];
 
+/// How long a request whose answer a fault lost keeps its connection.
+const UNANSWERED: Duration = Duration::from_secs(60);
+
 /// What waits to be sent.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Text(Utf8Bytes),
     Http(HttpResponse),
     Upgrade,
+    /// Bytes that a fault broke, and whether the connection ends after them.
+    Raw(Vec<u8>, bool),
+    /// The close handshake begins.
+    Close(u16, &'static str),
+    /// The connection ends at once.
+    Cut,
 }
 
 impl Venue {
     pub(super) fn send(&mut self, target: Target, conn: ConnId, what: Outgoing) {
-        if !self.faults.is_empty() {
-            if matches!(what, Outgoing::Text(_)) && self.faults.hit(FaultKind::Drop, target, None) {
-                return;
+        if self.faults.is_empty() && self.held.is_empty() {
+            self.send_later(target, conn, what);
+        } else {
+            self.send_faulty(target, conn, what);
+        }
+    }
+
+    /// Sends what the faults leave of it, when they say.
+    fn send_faulty(&mut self, target: Target, conn: ConnId, what: Outgoing) {
+        let about = self.about;
+        if self.faults.hit(FaultKind::Drop, target, about, conn) {
+            if matches!(what, Outgoing::Http(_)) {
+                self.schedule(conn, UNANSWERED, Outgoing::Cut);
             }
-            if let Outgoing::Text(text) = &what
-                && self.faults.hit(FaultKind::Duplicate, target, None)
-            {
+            return;
+        }
+        let broken = self.faults.strike(FaultKind::Corrupt, target, about, conn, |_| true);
+        let what = match broken {
+            Some(fault) => corrupt(what, self.faults.corruption(&fault)),
+            None => what,
+        };
+        if let Outgoing::Text(text) = &what {
+            if self.faults.hit(FaultKind::Duplicate, target, about, conn) {
                 let again = Outgoing::Text(text.clone());
                 self.send_later(target, conn, again);
             }
+            if !self.held.contains_key(&conn)
+                && self.faults.hit(FaultKind::Reorder, target, about, conn)
+            {
+                self.held.insert(conn, (target, what));
+                return;
+            }
         }
         self.send_later(target, conn, what);
+        if let Some((target, held)) = self.held.remove(&conn) {
+            self.send_later(target, conn, held);
+        }
+    }
+
+    /// Sends what waits for a frame that may never come.
+    pub(super) fn release_held(&mut self) {
+        for (conn, (target, held)) in std::mem::take(&mut self.held) {
+            self.send_later(target, conn, held);
+        }
     }
 
     pub(super) fn send_later(&mut self, target: Target, conn: ConnId, what: Outgoing) {
         let mut delay = self.latency;
         if !self.faults.is_empty() {
-            delay += self.faults.delay(target);
+            delay += self.faults.delay(target, self.about, conn);
         }
         let busy = self.busy_until.get(&conn).copied().unwrap_or(MonoNs::ZERO);
         if delay.is_zero() && busy <= self.now {
             self.send_now(conn, what);
             return;
         }
+        let due = self.now.after(delay).max(busy);
+        self.busy_until.insert(conn, due);
+        self.schedule(conn, due.since(self.now), what);
+    }
+
+    /// Sends something after `delay`, whatever else is sent until then.
+    pub(super) fn schedule(&mut self, conn: ConnId, delay: Duration, what: Outgoing) {
         if self.delayed.len() >= DELAYED_MAX {
             self.counters.delayed_dropped += 1;
             // A frame left out silently would be a hole that no venue makes, a request without an answer a
@@ -66,19 +120,39 @@ impl Venue {
             self.server.drop_conn(conn);
             return;
         }
-        let due = self.now.after(delay).max(busy);
-        self.busy_until.insert(conn, due);
         self.sent += 1;
-        self.delayed.insert((due, self.sent), (conn, what));
+        self.delayed.insert((self.now.after(delay), self.sent), (conn, what));
     }
 
     pub(super) fn send_now(&mut self, conn: ConnId, what: Outgoing) {
         self.counters.frames_sent += 1;
         // A connection that is gone meanwhile reports itself closed.
         let _ = match what {
-            Outgoing::Text(text) => self.server.send_text(conn, &text),
+            Outgoing::Text(text) => {
+                if self.server.buffered(conn) > self.connections.unread_bytes_max {
+                    self.counters.slow_dropped += 1;
+                    self.server.drop_conn(conn);
+                    return;
+                }
+                self.server.send_text(conn, &text)
+            }
             Outgoing::Http(response) => self.server.respond(conn, response),
             Outgoing::Upgrade => self.server.accept_ws(conn),
+            Outgoing::Raw(bytes, ends) => {
+                let sent = self.server.send_raw(conn, &bytes);
+                if ends {
+                    self.server.cut(conn);
+                }
+                sent
+            }
+            Outgoing::Close(code, reason) => {
+                self.server.close(conn, code, reason);
+                true
+            }
+            Outgoing::Cut => {
+                self.server.drop_conn(conn);
+                true
+            }
         };
     }
 
@@ -104,9 +178,11 @@ impl Venue {
         }
         let mut texts: Vec<(ConnId, Utf8Bytes)> = Vec::new();
         self.streams.publish(key, encode, |conn, text| texts.push((conn, text.clone())));
+        self.about = Some(key.0);
         for (conn, text) in texts {
             self.send(Target::Stream, conn, Outgoing::Text(text));
         }
+        self.about = None;
     }
 
     /// Tells everybody what has happened on a listing since the last call: trades, then the touch.
@@ -171,11 +247,40 @@ impl Venue {
                 continue;
             }
             let event = wire::report(&self.exchange, &report);
+            let (about, fill) = match &report {
+                Report::Execution { order, exec, .. } => {
+                    (Some(order.asked.symbol), matches!(exec, Exec::Trade { .. }))
+                }
+                Report::Position { .. } => (None, false),
+            };
+            self.about = about;
             for (conn, id) in listeners {
-                let text = session::event(id, &event).into();
-                self.send(Target::UserData, conn, Outgoing::Text(text));
+                self.send_report(conn, session::event(id, &event).into(), fill);
+            }
+            self.about = None;
+        }
+    }
+
+    /// Sends an account event; those of fills may come late or twice.
+    fn send_report(&mut self, conn: ConnId, text: Utf8Bytes, fill: bool) {
+        if !self.faults.is_empty() {
+            let (about, to) = (self.about, Target::UserData);
+            let named = |fault: &Fault| fault.target == Some(Target::UserData);
+            if self.faults.strike(FaultKind::Gap, to, about, conn, named).is_some() {
+                return;
+            }
+            if fill && self.faults.hit(FaultKind::DuplicateFill, to, about, conn) {
+                self.send(to, conn, Outgoing::Text(text.clone()));
+            }
+            if fill
+                && let Some(fault) =
+                    self.faults.strike(FaultKind::LateFill, to, about, conn, |_| true)
+            {
+                self.schedule(conn, self.latency + fault.latency, Outgoing::Text(text));
+                return;
             }
         }
+        self.send(Target::UserData, conn, Outgoing::Text(text));
     }
 
     pub(super) fn flush_diffs(&mut self) -> bool {
@@ -206,7 +311,7 @@ impl Venue {
         let name = listing.rules.symbol.clone();
         if let Some(diff) = &diff
             && (self.faults.is_empty()
-                || !self.faults.hit(FaultKind::Gap, Target::Stream, Some(&name)))
+                || !self.faults.hit(FaultKind::Gap, Target::Stream, Some(symbol), NOBODY))
         {
             self.publish((symbol, StreamKind::Depth(speed)), |micros| {
                 wire::depth_update(&name, diff, stamp(utc, micros))
@@ -230,4 +335,73 @@ impl Venue {
         let by_the_clock = speed == 1 && self.streams.by_the_clock().next().is_some();
         by_the_clock || self.exchange.listings.iter().any(|listing| listing.has_changes(speed))
     }
+}
+
+/// What is left of `what`; only frames and answers can be broken.
+fn corrupt(what: Outgoing, how: Corruption) -> Outgoing {
+    match what {
+        Outgoing::Text(text) => corrupt_text(text.as_bytes(), how),
+        Outgoing::Http(response) => corrupt_http(response, how),
+        other => other,
+    }
+}
+
+/// A text with a byte in its middle that is no UTF-8.
+fn not_utf8(text: &[u8]) -> Vec<u8> {
+    let mut broken = text.to_vec();
+    broken.insert(text.len() / 2, 0xff);
+    broken
+}
+
+/// A text frame, unmasked and final (RFC 6455, 5.2), whose head claims `claimed` bytes.
+fn frame(payload: &[u8], claimed: usize) -> Vec<u8> {
+    let length = (claimed as u64).to_be_bytes();
+    let mut bytes = vec![0x81];
+    match claimed {
+        0..=125 => bytes.push(length[7]),
+        126..=0xffff => bytes.extend_from_slice(&[126, length[6], length[7]]),
+        _ => {
+            bytes.push(127);
+            bytes.extend_from_slice(&length);
+        }
+    }
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+fn corrupt_text(text: &[u8], how: Corruption) -> Outgoing {
+    let half = &text[..text.len() / 2];
+    match how {
+        Corruption::Json => Outgoing::Raw(frame(half, half.len()), false),
+        Corruption::Utf8 => {
+            let broken = not_utf8(text);
+            Outgoing::Raw(frame(&broken, broken.len()), false)
+        }
+        Corruption::Huge => Outgoing::Raw(frame(text, HUGE_BYTES), false),
+        Corruption::Truncated => Outgoing::Raw(frame(half, text.len()), true),
+    }
+}
+
+fn corrupt_http(mut response: HttpResponse, how: Corruption) -> Outgoing {
+    let half = response.body.len() / 2;
+    let claimed = match how {
+        Corruption::Json => {
+            response.body.truncate(half);
+            return Outgoing::Http(response);
+        }
+        Corruption::Utf8 => {
+            response.body = not_utf8(&response.body);
+            return Outgoing::Http(response);
+        }
+        Corruption::Huge => HUGE_BYTES,
+        Corruption::Truncated => response.body.len() + 1,
+    };
+    let mut bytes = format!("HTTP/1.1 {} Broken\r\ncontent-length: {claimed}\r\n", response.status)
+        .into_bytes();
+    for (name, value) in &response.headers {
+        bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&response.body[..half]);
+    Outgoing::Raw(bytes, true)
 }

@@ -1,11 +1,14 @@
 //! Requests on all three transports. In: what the server's connections say. Out: answers, and then what they caused.
 
+use std::time::Duration;
+
+use crate::clock::{MonoNs, UtcNs};
 use crate::net::HttpResponse;
 use crate::net::server::{ConnId, ServerEvent, ServerRequest};
 
 use super::api;
 use super::calls::{Call, Security, Spec, rest_spec, weight};
-use super::faults::{FaultKind, Target};
+use super::faults::{Detail, Fault, FaultKind, Target, When};
 use super::json::Json;
 use super::outbound::Outgoing;
 use super::refusal::{Answer, Refusal};
@@ -22,6 +25,18 @@ fn counts_orders(call: Option<Call>) -> bool {
     matches!(call, Some(Call::Place | Call::CancelReplace))
 }
 
+/// In which so many connections may be made.
+const CONNECTS_WINDOW: Duration = Duration::from_secs(300);
+
+/// How often old connections are looked for.
+const CENSUS: Duration = Duration::from_secs(1);
+
+/// How long a silenced REST connection is kept.
+const SILENT_MAX: Duration = Duration::from_secs(600);
+
+const TIMEOUT: &str = "Timeout waiting for response from backend server. Send status unknown; execution \
+                       status unknown.";
+
 impl Venue {
     pub(super) fn serve(&mut self) -> bool {
         for done in 0..EVENTS_PER_TURN {
@@ -35,6 +50,8 @@ impl Venue {
                     self.sessions.remove(&conn);
                     self.silenced.retain(|c| *c != conn);
                     self.busy_until.remove(&conn);
+                    self.held.remove(&conn);
+                    self.opened_at.remove(&conn);
                 }
                 // No dialect of ours has binary messages.
                 ServerEvent::Binary { conn } => self.server.close(conn, 1003, "text only"),
@@ -46,8 +63,19 @@ impl Venue {
     pub(super) fn on_upgrade(&mut self, conn: ConnId, request: &ServerRequest) {
         let api = request.path.trim_end_matches('/') == "/ws-api/v3";
         let target = if api { Target::WsApi } else { Target::Stream };
-        if !self.faults.is_empty() && self.faults.hit(FaultKind::RefuseConnect, target, None) {
-            self.respond(conn, target, 503, "{}".to_owned(), &[]);
+        if !self.faults.is_empty()
+            && (self.faults.hit(FaultKind::RefuseConnect, target, None, conn)
+                || self
+                    .faults
+                    .strike(FaultKind::Disconnect, target, None, conn, Fault::lasts)
+                    .is_some())
+        {
+            self.server.drop_conn(conn);
+            return;
+        }
+        if !self.may_connect() {
+            let refusal = Refusal::new(-1003, "Too many connections; try again later.");
+            self.respond(conn, target, 429, wire::error(&refusal), &[]);
             return;
         }
         if api {
@@ -56,7 +84,59 @@ impl Venue {
             self.respond(conn, target, 404, "{}".to_owned(), &[]);
             return;
         }
+        self.opened_at.insert(conn, (self.now, self.utc));
+        self.slice_new(conn, target);
         self.send_later(target, conn, Outgoing::Upgrade);
+    }
+
+    /// Counts a WebSocket connection; whether there were not too many lately.
+    fn may_connect(&mut self) -> bool {
+        while self.connects.front().is_some_and(|at| self.now.since(*at) >= CONNECTS_WINDOW) {
+            self.connects.pop_front();
+        }
+        let allowed = self.connects.len() < self.connections.connects_max;
+        if allowed {
+            self.connects.push_back(self.now);
+        }
+        allowed
+    }
+
+    fn slice_new(&mut self, conn: ConnId, target: Target) {
+        if !self.faults.is_empty() && self.faults.hit(FaultKind::Slice, target, None, conn) {
+            self.server.slice(conn, true);
+            self.sliced.push(conn);
+        }
+    }
+
+    /// Ends connections that have lived too long.
+    pub(super) fn end_old(&mut self) {
+        if self.now < self.next_census {
+            return;
+        }
+        self.next_census = self.now.after(CENSUS);
+        let life = self.connections.life;
+        let old = |at: &MonoNs| self.now.since(*at) >= life;
+        let old: Vec<ConnId> =
+            self.opened_at.iter().filter(|(_, (at, _))| old(at)).map(|(conn, _)| *conn).collect();
+        for conn in old {
+            self.opened_at.remove(&conn);
+            self.counters.aged_out += 1;
+            self.server.close(conn, 1008, "Connection limit of its lifetime reached");
+        }
+    }
+
+    /// The venue's clock as a request of `conn` meets it; [`Venue::set_clock`] undoes it.
+    fn skew_clock(&mut self, target: Target, conn: Option<ConnId>) {
+        if self.faults.any(FaultKind::ClockSkew) {
+            let skew = self.faults.skew(target, conn).saturating_mul(1_000_000);
+            self.utc = UtcNs::from_nanos(self.true_utc.as_nanos().saturating_add(skew));
+        }
+    }
+
+    /// The clock that events have which nobody asked for.
+    pub(super) fn set_clock(&mut self) {
+        self.utc = self.true_utc;
+        self.skew_clock(Target::Stream, None);
     }
 
     pub(super) fn on_text(&mut self, conn: ConnId, text: &str) {
@@ -76,14 +156,23 @@ impl Venue {
 
     pub(super) fn on_api_text(&mut self, conn: ConnId, text: &str) {
         self.counters.api_requests += 1;
+        self.skew_clock(Target::WsApi, Some(conn));
         let request = SessionRequest::decode(text);
+        self.about = self.symbol_of(&request.params);
+        let failure = self.failure(Target::WsApi, conn, request.call.as_ref().ok().copied());
+        if let Some((failure, When::Before)) = failure {
+            let answer = session::envelope(&request.id, &Err(failure), None, self.utc);
+            self.send(Target::WsApi, conn, Outgoing::Text(answer.into()));
+            self.about = None;
+            return self.set_clock();
+        }
         let mut ended = Vec::new();
         let mut account = None;
-        let mut call = None;
+        let (mut call, mut spec) = (None, None);
         let result = match request.call {
-            Ok(spec) => {
-                call = Some(spec.call);
-                let done = self.api_call(conn, spec, &request.params, &mut account);
+            Ok(found) => {
+                (call, spec) = (Some(found.call), Some(found));
+                let done = self.api_call(conn, found, &request.params, &mut account);
                 done.map(|(result, over)| {
                     ended = over;
                     result
@@ -99,7 +188,8 @@ impl Venue {
             orders: orders.map(|a| self.exchange.accounts[a].counts.at(self.utc)),
         };
         let told = request.limits.unwrap_or(by_default).then_some(told);
-        if !self.loses_ack(call, Target::WsApi) {
+        let result = failure.map_or(result, |(failure, _)| Err(failure));
+        if !self.loses_ack(spec, Target::WsApi, conn) {
             let answer = session::envelope(&request.id, &result, told, self.utc);
             self.send(Target::WsApi, conn, Outgoing::Text(answer.into()));
         }
@@ -110,6 +200,8 @@ impl Venue {
             let text = session::event(id, &over).into();
             self.send(Target::UserData, conn, Outgoing::Text(text));
         }
+        self.about = None;
+        self.set_clock();
         self.after_request();
     }
 
@@ -142,7 +234,8 @@ impl Venue {
         if of_session {
             return session.execute(&self.keys, spec.call, *account, params, self.utc);
         }
-        self.execute(spec.call, *account, params, Target::WsApi).map(|result| (result, Vec::new()))
+        self.execute(spec.call, *account, params, (Target::WsApi, conn))
+            .map(|result| (result, Vec::new()))
     }
 
     /// Does a call that is the same on both transports.
@@ -151,24 +244,88 @@ impl Venue {
         call: Call,
         account: Option<usize>,
         params: &Params,
-        target: Target,
+        (target, conn): (Target, ConnId),
     ) -> Answer<String> {
-        if counts_orders(Some(call))
-            && !self.faults.is_empty()
-            && self.faults.hit(FaultKind::Reject, target, None)
+        if !self.faults.is_empty()
+            && let Some(answer) = self.execute_faulty(call, params, target, conn)
         {
-            return Err(Refusal::order("This action is disabled on this account."));
+            return answer;
         }
         api::execute(&mut self.exchange, call, account, params, self.utc)
     }
 
-    pub(super) fn loses_ack(&mut self, call: Option<Call>, target: Target) -> bool {
+    /// The answer that a fault gives in place of the call's.
+    fn execute_faulty(
+        &mut self,
+        call: Call,
+        params: &Params,
+        target: Target,
+        conn: ConnId,
+    ) -> Option<Answer<String>> {
+        let about = self.about;
+        if call == Call::Depth
+            && let Some(symbol) = about
+            && self.stale.is_some()
+            && self.faults.hit(FaultKind::StaleSnapshot, target, about, conn)
+        {
+            let limit = match params.limit(100, 5_000) {
+                Ok(limit) => limit,
+                Err(refusal) => return Some(Err(refusal)),
+            };
+            return self.stale.as_ref()?.get(symbol).map(|snapshot| Ok(snapshot.json(limit)));
+        }
+        if !places(call) {
+            return None;
+        }
+        let halted = about.is_some_and(|symbol| self.faults.halt(symbol).is_some());
+        if halted
+            && self.faults.strike(FaultKind::SymbolStatus, target, about, conn, |_| true).is_some()
+        {
+            return Some(Err(Refusal::new(-1013, "Market is closed.")));
+        }
+        let fault = self.faults.strike(FaultKind::Reject, target, about, conn, |_| true)?;
+        let Detail::Refusal(code, msg) = fault.detail else { return None };
+        Some(Err(Refusal::new(code, msg)))
+    }
+
+    /// The status of failure that a fault answers a request with, and when.
+    fn failure(
+        &mut self,
+        target: Target,
+        conn: ConnId,
+        spec: Option<&'static Spec>,
+    ) -> Option<(Refusal, When)> {
+        if self.faults.is_empty() {
+            return None;
+        }
+        let changes = spec.is_some_and(changes);
+        let applies =
+            |fault: &Fault| changes || matches!(fault.detail, Detail::Status(_, When::Before));
+        let fault = self.faults.strike(FaultKind::Status, target, self.about, conn, applies)?;
+        let Detail::Status(status, when) = fault.detail else { return None };
+        let (code, msg) = match status {
+            403 => (-1002, "You are not authorized to execute this request."),
+            418 => {
+                (-1003, "Way too much request weight used; IP banned until the end of the minute.")
+            }
+            429 => (-1003, "Too many requests queued."),
+            500 => (-1000, "An unknown error occurred while processing the request."),
+            503 => (-1008, "Request throttled by system-level protection."),
+            _ => (-1007, TIMEOUT),
+        };
+        let refusal = Refusal::new(code, msg);
+        Some((Refusal { status, ..refusal }, when))
+    }
+
+    fn loses_ack(&mut self, spec: Option<&'static Spec>, target: Target, conn: ConnId) -> bool {
         !self.faults.is_empty()
-            && matches!(
-                call,
-                Some(Call::Place | Call::Cancel | Call::CancelAll | Call::CancelReplace)
-            )
-            && self.faults.hit(FaultKind::LostAck, target, None)
+            && spec.is_some_and(changes)
+            && self.faults.hit(FaultKind::LostAck, target, self.about, conn)
+    }
+
+    fn symbol_of(&self, params: &Params) -> Option<usize> {
+        let name = params.get("symbol")?;
+        self.exchange.listings.iter().position(|l| l.rules.symbol == name)
     }
 
     /// Publishes what a request caused, after its answer.
@@ -185,20 +342,44 @@ impl Venue {
             return;
         }
         self.counters.rest_requests += 1;
-        if !self.faults.is_empty()
-            && (self.faults.hit(FaultKind::Disconnect, Target::Rest, None)
-                || self.faults.hit(FaultKind::RefuseConnect, Target::Rest, None))
-        {
-            self.server.drop_conn(conn);
+        if !self.faults.is_empty() && self.connection_faulty(conn) {
             return;
         }
+        self.skew_clock(Target::Rest, Some(conn));
+        self.answer_rest(conn, request);
+        self.about = None;
+        self.set_clock();
+        self.after_request();
+    }
+
+    /// Whether a fault ended or silenced the connection of a REST request.
+    fn connection_faulty(&mut self, conn: ConnId) -> bool {
+        let to = Target::Rest;
+        if self.faults.hit(FaultKind::Disconnect, to, None, conn)
+            || self.faults.hit(FaultKind::RefuseConnect, to, None, conn)
+        {
+            self.server.drop_conn(conn);
+            return true;
+        }
+        let named = |fault: &Fault| fault.target == Some(Target::Rest);
+        if self.faults.strike(FaultKind::HalfOpen, to, None, conn, named).is_some() {
+            self.server.half_open(conn, true);
+            self.silenced.push(conn);
+            self.schedule(conn, SILENT_MAX, Outgoing::Cut);
+            return true;
+        }
+        self.slice_new(conn, to);
+        false
+    }
+
+    fn answer_rest(&mut self, conn: ConnId, request: &ServerRequest) {
         if request.path == "/api/v3/userDataStream" {
             let body = "<html>\r\n<head><title>410 Gone</title></head>\r\n<body>\r\n\
                         <center><h1>410 Gone</h1></center>\r\n<hr><center>nginx</center>\r\n\
                         </body>\r\n</html>\r\n";
             let headers = vec![("content-type".to_owned(), "text/html".to_owned())];
             let response = HttpResponse { status: 410, headers, body: body.into() };
-            self.send_later(Target::Rest, conn, Outgoing::Http(response));
+            self.send(Target::Rest, conn, Outgoing::Http(response));
             return;
         }
         let path = request.path.strip_prefix("/api/v3/").unwrap_or_default();
@@ -206,41 +387,62 @@ impl Venue {
             self.respond(conn, Target::Rest, 404, "{}".to_owned(), &[]);
             return;
         };
+        let failure = self.failure(Target::Rest, conn, Some(spec));
+        if let Some((failure, When::Before)) = failure {
+            return self.fail(conn, &failure);
+        }
         let mut account = None;
-        let result = self.rest_call(spec, request, &mut account);
-        if self.loses_ack(Some(spec.call), Target::Rest) {
+        let result = self.rest_call(conn, spec, request, &mut account);
+        if let Some((failure, _)) = failure {
+            return self.fail(conn, &failure);
+        }
+        if self.loses_ack(Some(spec), Target::Rest, conn) {
             self.server.drop_conn(conn);
-        } else {
-            let mut headers = vec![("x-mbx-used-weight-1m", self.usage.weight().to_string())];
-            headers.push(("x-mbx-used-weight", self.usage.weight().to_string()));
-            if let (true, Some(account)) = (counts_orders(Some(spec.call)), account) {
-                let (ten_seconds, day) = self.exchange.accounts[account].counts.at(self.utc);
-                headers.push(("x-mbx-order-count-10s", ten_seconds.to_string()));
-                headers.push(("x-mbx-order-count-1d", day.to_string()));
-            }
-            match result {
-                Ok(body) => self.respond(conn, Target::Rest, 200, body, &headers),
-                Err(refusal) => {
-                    self.counters.refused += 1;
-                    if let Some(until_ms) = refusal.retry_after_ms {
-                        let left_ms = until_ms.saturating_sub(self.utc.as_millis()).max(0);
-                        headers.push(("retry-after", ((left_ms + 999) / 1_000).to_string()));
-                    }
-                    self.respond(
-                        conn,
-                        Target::Rest,
-                        refusal.status,
-                        wire::error(&refusal),
-                        &headers,
-                    );
+            return;
+        }
+        let mut headers = vec![("x-mbx-used-weight-1m", self.usage.weight().to_string())];
+        headers.push(("x-mbx-used-weight", self.usage.weight().to_string()));
+        if let (true, Some(account)) = (counts_orders(Some(spec.call)), account) {
+            let (ten_seconds, day) = self.exchange.accounts[account].counts.at(self.utc);
+            headers.push(("x-mbx-order-count-10s", ten_seconds.to_string()));
+            headers.push(("x-mbx-order-count-1d", day.to_string()));
+        }
+        match result {
+            Ok(body) => self.respond(conn, Target::Rest, 200, body, &headers),
+            Err(refusal) => {
+                self.counters.refused += 1;
+                if let Some(until_ms) = refusal.retry_after_ms {
+                    let left_ms = until_ms.saturating_sub(self.utc.as_millis()).max(0);
+                    headers.push(("retry-after", ((left_ms + 999) / 1_000).to_string()));
                 }
+                let body = wire::error(&refusal);
+                self.respond(conn, Target::Rest, refusal.status, body, &headers);
             }
         }
-        self.after_request();
+    }
+
+    /// Answers with a failure that a fault made.
+    fn fail(&mut self, conn: ConnId, failure: &Refusal) {
+        self.counters.refused += 1;
+        if failure.status == 403 {
+            // The firewall in front of the venue speaks HTML.
+            let body = b"<html><head><title>403 Forbidden</title></head></html>".to_vec();
+            let headers = vec![("content-type".to_owned(), "text/html".to_owned())];
+            let response = HttpResponse { status: 403, headers, body };
+            self.send(Target::Rest, conn, Outgoing::Http(response));
+            return;
+        }
+        // Until the minute of the request weight is over.
+        let retry = (60 - self.utc.as_millis().rem_euclid(60_000) / 1_000).to_string();
+        let banned = matches!(failure.status, 418 | 429);
+        let headers = banned.then_some(("retry-after", retry));
+        let headers = headers.as_ref().map_or(&[][..], std::slice::from_ref);
+        self.respond(conn, Target::Rest, failure.status, wire::error(failure), headers);
     }
 
     pub(super) fn rest_call(
         &mut self,
+        conn: ConnId,
         spec: &Spec,
         request: &ServerRequest,
         account: &mut Option<usize>,
@@ -248,6 +450,7 @@ impl Venue {
         let body = std::str::from_utf8(&request.body)
             .map_err(|_| Refusal::new(-1100, "Illegal characters found in a parameter."))?;
         let params = Params::from_form(&request.query, body)?;
+        self.about = self.symbol_of(&params);
         self.usage.weigh(weight(spec.call, &params), &self.exchange.limits, self.utc)?;
         if spec.security != Security::Open {
             let whose = self.keys.account(request.header("x-mbx-apikey"))?;
@@ -256,7 +459,7 @@ impl Venue {
             *account = Some(whose);
         }
         params.check_known(spec, false)?;
-        self.execute(spec.call, *account, &params, Target::Rest)
+        self.execute(spec.call, *account, &params, (Target::Rest, conn))
     }
 
     pub(super) fn respond(
@@ -271,6 +474,17 @@ impl Venue {
         let more = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let headers = std::iter::once(json).chain(more).collect();
         let response = HttpResponse { status, headers, body: body.into_bytes() };
-        self.send_later(target, conn, Outgoing::Http(response));
+        self.send(target, conn, Outgoing::Http(response));
     }
+}
+
+/// Whether a call asks for a new order.
+fn places(call: Call) -> bool {
+    matches!(call, Call::Place)
+}
+
+/// Whether a call changes orders.
+fn changes(spec: &'static Spec) -> bool {
+    spec.security == Security::Signed
+        && (matches!(spec.rest.0, "POST" | "PUT" | "DELETE") && spec.call != Call::TestPlace)
 }

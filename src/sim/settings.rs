@@ -30,6 +30,46 @@ pub struct VenueSettings {
     pub latency: Duration,
     /// Request weight and order counts, as told in exchangeInfo and enforced.
     pub limits: RateLimits,
+    /// Shown in `/sim/state`.
+    pub name: String,
+    /// Decides the fair prices: venues of the same market seed trade around the same ones.
+    pub market_seed: u64,
+    /// How far this venue's prices wander from the fair ones, as a standard deviation, in basis points.
+    pub drift_bps: u32,
+    /// What connections may do.
+    pub connections: ConnectionLimits,
+    /// Where the accounts are saved when the venue stops.
+    pub save: Option<PathBuf>,
+    /// Where the accounts come from.
+    pub restore: Option<PathBuf>,
+}
+
+/// What WebSocket connections may do; the venue's documentation, "General WSS information".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// How long one lives.
+    pub life: Duration,
+    /// How many may be made in five minutes. The venue allows 300 for each address; on loopback all clients have the
+    /// same, so the default is more.
+    pub connects_max: usize,
+    /// Bytes that may wait for a client before it is dropped as one that does not read.
+    pub unread_bytes_max: usize,
+    /// How often a client is pinged.
+    pub ping_every: Duration,
+    /// How long a client has for its pong.
+    pub pong_deadline: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            life: Duration::from_secs(24 * 3_600),
+            connects_max: 10_000,
+            unread_bytes_max: 4 * 1024 * 1024,
+            ping_every: Duration::from_secs(20),
+            pong_deadline: Duration::from_secs(60),
+        }
+    }
 }
 
 /// One symbol and its filters; numbers in units of `10^-8`.
@@ -196,6 +236,12 @@ impl VenueSettings {
             taker_fee_ppm: 1_000,
             latency: Duration::ZERO,
             limits: RateLimits::default(),
+            name: "venue".to_owned(),
+            market_seed: seed,
+            drift_bps: 0,
+            connections: ConnectionLimits::default(),
+            save: None,
+            restore: None,
         }
     }
 

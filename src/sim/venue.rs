@@ -4,7 +4,8 @@
 //! before the events that its request caused; a turn's work is bounded; the same seed and the same inputs at the same
 //! moments give the same outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
@@ -15,19 +16,24 @@ use crate::runtime::actor::{Actor, Cx, Fault as ActorFault, Waits, Work};
 use super::control::HISTORY_SHOWN;
 use super::exchange::Exchange;
 use super::faults::{FaultKind, Faults, Target};
+use super::json::Json;
 use super::limits::Usage;
-use super::listing::Liquidity;
+use super::listing::{Liquidity, Listing};
 use super::market::Synthetic;
 use super::matching::Top;
-use super::outbound::{Outgoing, PERIODS};
+use super::order::Side;
+use super::outbound::{NOBODY, Outgoing, PERIODS};
 use super::recording::{Playback, Played};
 use super::request::Keys;
 use super::session::Session;
-use super::settings::{MarketSettings, VenueSettings};
+use super::settings::{ConnectionLimits, MarketSettings, VenueSettings};
 use super::streams::{StreamKind, Streams};
 
 /// Market actions or recorded frames done in one turn.
 const MARKET_PER_TURN: usize = 256;
+
+/// Connections at once.
+const CONNS_MAX: usize = 1_024;
 
 /// The first update id of an empty book; ids of the real venue are as long.
 const FIRST_UPDATE_ID: u64 = 1_000_000_001;
@@ -41,6 +47,40 @@ pub(super) struct Counters {
     pub(super) frames_sent: u64,
     pub(super) refused: u64,
     pub(super) delayed_dropped: u64,
+    /// Connections dropped because they did not read.
+    pub(super) slow_dropped: u64,
+    /// Connections closed because they lived too long.
+    pub(super) aged_out: u64,
+}
+
+/// A book as it was when a fault came.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    update_id: u64,
+    sides: [Vec<(i64, i64)>; 2],
+}
+
+impl Snapshot {
+    pub(super) fn of(listing: &Listing) -> Self {
+        let side = |side| listing.levels(side).collect();
+        Self { update_id: listing.update_id(), sides: [side(Side::Buy), side(Side::Sell)] }
+    }
+
+    /// As the answer to `depth`.
+    pub(super) fn json(&self, limit: usize) -> String {
+        Json::object(|j| {
+            j.f_int("lastUpdateId", self.update_id);
+            for (name, levels) in ["bids", "asks"].into_iter().zip(&self.sides) {
+                j.key(name).arr(|j| {
+                    for (price, qty) in levels.iter().take(limit) {
+                        j.arr(|j| {
+                            j.dec(*price).dec(*qty);
+                        });
+                    }
+                });
+            }
+        })
+    }
 }
 
 /// What state there is per listing besides the exchange's.
@@ -61,6 +101,22 @@ pub struct Venue {
     pub(super) sessions: BTreeMap<ConnId, Session>,
     pub(super) faults: Faults,
     pub(super) silenced: Vec<ConnId>,
+    pub(super) sliced: Vec<ConnId>,
+    /// Frames that a fault holds back until the next one.
+    pub(super) held: BTreeMap<ConnId, (Target, Outgoing)>,
+    /// Books as they were when a fault came.
+    pub(super) stale: Option<Vec<Snapshot>>,
+    /// The symbol that what is sent now is about.
+    pub(super) about: Option<usize>,
+    /// When each WebSocket connection was made.
+    pub(super) opened_at: BTreeMap<ConnId, (MonoNs, UtcNs)>,
+    /// When the latest WebSocket connections were made.
+    pub(super) connects: VecDeque<MonoNs>,
+    pub(super) connections: ConnectionLimits,
+    pub(super) next_census: MonoNs,
+    pub(super) name: String,
+    pub(super) seeds: (u64, u64),
+    pub(super) save: Option<PathBuf>,
     pub(super) usage: Usage,
     pub(super) counters: Counters,
     pub(super) latency: Duration,
@@ -75,7 +131,9 @@ pub struct Venue {
     /// The newest trade of each listing when the streams that tell by the clock last spoke.
     pub(super) told_trade: Vec<u64>,
     pub(super) now: MonoNs,
+    /// The time that the venue believes in; a fault may make it wrong.
     pub(super) utc: UtcNs,
+    pub(super) true_utc: UtcNs,
 }
 
 impl std::fmt::Debug for Venue {
@@ -99,7 +157,9 @@ impl Venue {
             MarketSettings::Synthetic { updates_per_s, volatility_centibps } => {
                 for (at, symbol) in settings.symbols.iter().enumerate() {
                     let (rate, volatility) = (*updates_per_s, *volatility_centibps);
-                    markets.push(Synthetic::new(at, symbol.mid, settings.seed, rate, volatility));
+                    let market = Synthetic::new(at, symbol.mid, settings.seed, rate, volatility);
+                    let (seed, name) = (settings.market_seed, &symbol.symbol);
+                    markets.push(market.around(seed, name, settings.drift_bps));
                 }
             }
             MarketSettings::Recording { path, speed, hold } => {
@@ -109,9 +169,15 @@ impl Venue {
             }
         }
         // A query of the whole history is large, and so is a 5,000-level book.
-        let config =
-            ServerConfig { write_buffer_bytes_max: 32 * 1024 * 1024, ..ServerConfig::default() };
+        let config = ServerConfig {
+            conns_max: CONNS_MAX,
+            write_buffer_bytes_max: 32 * 1024 * 1024,
+            ping_every: Some(settings.connections.ping_every),
+            pong_deadline: settings.connections.pong_deadline,
+            ..ServerConfig::default()
+        };
         let symbols = settings.symbols.iter().map(|s| s.symbol.as_str());
+        let names = symbols.clone().map(str::to_owned).collect();
         Ok(Self {
             server: Server::new(acceptor, config),
             markets,
@@ -119,8 +185,19 @@ impl Venue {
             keys: Keys::new(&settings.accounts)?,
             streams: Streams::new(symbols),
             sessions: BTreeMap::new(),
-            faults: Faults::new(settings.seed),
+            faults: Faults::new(settings.seed, names),
             silenced: Vec::new(),
+            sliced: Vec::new(),
+            held: BTreeMap::new(),
+            stale: None,
+            about: None,
+            opened_at: BTreeMap::new(),
+            connects: VecDeque::new(),
+            connections: settings.connections.clone(),
+            next_census: MonoNs::ZERO,
+            name: settings.name.clone(),
+            seeds: (settings.seed, settings.market_seed),
+            save: settings.save.clone(),
             usage: Usage::default(),
             counters: Counters::default(),
             latency: settings.latency,
@@ -134,6 +211,7 @@ impl Venue {
             told_trade: Vec::new(),
             now: MonoNs::ZERO,
             utc: UtcNs::default(),
+            true_utc: UtcNs::default(),
             exchange,
         })
     }
@@ -174,6 +252,11 @@ impl Venue {
     fn run_market(&mut self) -> bool {
         let mut did = false;
         for at in 0..self.markets.len() {
+            let halted = !self.faults.is_empty() && self.faults.halt(at).is_some();
+            if halted {
+                self.markets[at].rest(self.now);
+                continue;
+            }
             for _ in 0..MARKET_PER_TURN {
                 if !self.markets[at].step(&mut self.exchange, self.now, self.utc) {
                     break;
@@ -203,9 +286,8 @@ impl Venue {
         let Some(played) = playback.poll(recorded, self.now) else { return false };
         match played {
             Played::Depth(text) => {
-                let name = self.exchange.listings[0].rules.symbol.clone();
                 if self.faults.is_empty()
-                    || !self.faults.hit(FaultKind::Gap, Target::Stream, Some(&name))
+                    || !self.faults.hit(FaultKind::Gap, Target::Stream, Some(0), NOBODY)
                 {
                     self.publish((0, StreamKind::Depth(0)), |_| text.clone());
                 }
@@ -224,11 +306,13 @@ impl Venue {
 
 impl Actor for Venue {
     fn turn(&mut self, cx: &mut Cx) -> Result<Work, ActorFault> {
-        (self.now, self.utc) = (cx.now, cx.utc);
+        (self.now, self.true_utc) = (cx.now, cx.utc);
+        self.set_clock();
         self.open_market();
-        if !self.faults.is_empty() && self.faults.expire(self.now) {
-            self.speak_again();
+        if self.faults.expire(self.now, self.true_utc) {
+            self.end_faults();
         }
+        self.end_old();
         let mut did = self.serve();
         did |= self.run_market();
         did |= self.flush_diffs();

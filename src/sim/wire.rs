@@ -529,7 +529,7 @@ pub fn exchange_info(
 fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
     let rules = &listing.rules;
     j.f_text("symbol", &rules.symbol)
-        .f_text("status", "TRADING")
+        .f_text("status", listing.status)
         .f_text("baseAsset", &rules.base)
         .f_int("baseAssetPrecision", 8)
         .f_text("quoteAsset", &rules.quote)

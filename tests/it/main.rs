@@ -23,6 +23,8 @@ mod venue;
 mod venue_market;
 // Its orders and accounts: every kind, filters, limits, money.
 mod venue_orders;
+// The simulated venue: faults, connection rules, control.
+mod venue_faults;
 // Status, metrics, dashboard, log.
 mod ops;
 // A world of memory around the whole engine.

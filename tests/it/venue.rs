@@ -26,13 +26,13 @@ use pindrop::sim::venue::Venue;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const KEY: &str = "key";
+pub(crate) const KEY: &str = "key";
 const SECRET: &str = "secret";
 const UTC: UtcNs = UtcNs::from_millis(1_700_000_000_000);
-const PORT: u16 = 7;
-const ONE: i64 = 100_000_000;
+pub(crate) const PORT: u16 = 7;
+pub(crate) const ONE: i64 = 100_000_000;
 
-fn settings(market: MarketSettings) -> VenueSettings {
+pub(crate) fn settings(market: MarketSettings) -> VenueSettings {
     let symbols: Vec<SymbolSettings> =
         ["BTCUSDT", "ETHUSDT"].into_iter().filter_map(SymbolSettings::named).collect();
     let account = |name: &str, key: &str| {
@@ -42,7 +42,7 @@ fn settings(market: MarketSettings) -> VenueSettings {
     VenueSettings { symbols, accounts, market, ..VenueSettings::demo(3) }
 }
 
-pub(super) fn still() -> VenueSettings {
+pub(crate) fn still() -> VenueSettings {
     settings(MarketSettings::Synthetic { updates_per_s: 0, volatility_centibps: 0 })
 }
 
@@ -379,14 +379,14 @@ fn a_moved_market_trades_with_what_rests_in_between() {
 
 // --- the wire ------------------------------------------------------------------------------------------------------
 
-pub(super) struct World {
-    net: MemoryNet,
-    clock: VirtualClock,
-    venue: Venue,
+pub(crate) struct World {
+    pub(crate) net: MemoryNet,
+    pub(crate) clock: VirtualClock,
+    pub(crate) venue: Venue,
 }
 
 impl World {
-    pub(super) fn new(settings: &VenueSettings) -> Self {
+    pub(crate) fn new(settings: &VenueSettings) -> Self {
         let net = MemoryNet::new();
         let venue = Venue::new(settings, net.listener(PORT)).expect("settings make a venue");
         let mut world = Self { net, clock: VirtualClock::new(UTC), venue };
@@ -394,24 +394,24 @@ impl World {
         world
     }
 
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         let mut cx = Cx::detached(self.clock.now(), self.clock.utc());
         self.venue.turn(&mut cx).expect("the venue goes on");
     }
 
-    pub(super) fn pass(&mut self, ms: u64) {
+    pub(crate) fn pass(&mut self, ms: u64) {
         for _ in 0..ms {
             self.clock.advance(Duration::from_millis(1));
             self.turn();
         }
     }
 
-    pub(super) fn ms(&self) -> i64 {
+    pub(crate) fn ms(&self) -> i64 {
         self.clock.utc().as_millis()
     }
 
     /// One HTTP exchange on a connection of its own: status, head and body.
-    pub(super) fn http(
+    pub(crate) fn http(
         &mut self,
         method: &str,
         target: &str,
@@ -437,13 +437,13 @@ impl World {
         panic!("no answer to {method} {target}: {}", String::from_utf8_lossy(&got));
     }
 
-    pub(super) fn get(&mut self, target: &str) -> Value {
+    pub(crate) fn get(&mut self, target: &str) -> Value {
         let (status, _, body) = self.http("GET", target, "", "");
         assert_eq!(status, 200, "{target}: {body}");
         body
     }
 
-    pub(super) fn signed(&mut self, method: &str, path: &str, query: &str) -> (u16, Value) {
+    pub(crate) fn signed(&mut self, method: &str, path: &str, query: &str) -> (u16, Value) {
         let query = format!("{query}&timestamp={}", self.ms());
         let query = query.trim_start_matches('&');
         let target = format!("{path}?{query}&signature={}", hmac(query));
@@ -451,7 +451,7 @@ impl World {
         (status, body)
     }
 
-    pub(super) fn ws(&mut self, target: &str) -> WsClient {
+    pub(crate) fn ws(&mut self, target: &str) -> WsClient {
         let url = WsUrl::parse("ws://venue:7").expect("a url");
         let config = WsConfig { ping_every: None, ..WsConfig::default() };
         let mut dialer = self.net.dialer();
@@ -467,7 +467,7 @@ impl World {
     }
 
     /// All messages that are there now.
-    fn read(&mut self, client: &mut WsClient) -> Vec<Value> {
+    pub(crate) fn read(&mut self, client: &mut WsClient) -> Vec<Value> {
         self.turn();
         let mut all = Vec::new();
         while let Ok(Some(event)) = client.poll(self.clock.now()) {
@@ -478,14 +478,14 @@ impl World {
         all
     }
 
-    pub(super) fn ask(&mut self, client: &mut WsClient, request: &Value) -> Vec<Value> {
+    pub(crate) fn ask(&mut self, client: &mut WsClient, request: &Value) -> Vec<Value> {
         client.send_text(request.to_string().as_bytes(), self.clock.now()).expect("open");
         client.flush().expect("open");
         self.turn();
         self.read(client)
     }
 
-    pub(super) fn call(
+    pub(crate) fn call(
         &mut self,
         client: &mut WsClient,
         method: &str,
@@ -495,7 +495,7 @@ impl World {
         self.ask(client, &json!({"id": "x", "method": method, "params": params}))
     }
 
-    fn sign(&self, mut params: Value) -> Value {
+    pub(crate) fn sign(&self, mut params: Value) -> Value {
         params["apiKey"] = KEY.into();
         params["timestamp"] = self.ms().into();
         let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
@@ -507,13 +507,13 @@ impl World {
     }
 }
 
-pub(super) fn hmac(payload: &str) -> String {
+pub(crate) fn hmac(payload: &str) -> String {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
     let tag = ring::hmac::sign(&key, payload.as_bytes());
     tag.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn read_all(stream: &mut dyn Stream, got: &mut Vec<u8>) {
+pub(crate) fn read_all(stream: &mut dyn Stream, got: &mut Vec<u8>) {
     let mut buffer = [0; 16_384];
     loop {
         match stream.read(&mut buffer) {
@@ -525,7 +525,7 @@ fn read_all(stream: &mut dyn Stream, got: &mut Vec<u8>) {
     }
 }
 
-fn parse_http(got: &[u8]) -> Option<(u16, String, Value)> {
+pub(crate) fn parse_http(got: &[u8]) -> Option<(u16, String, Value)> {
     let text = std::str::from_utf8(got).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let head = head.to_lowercase();
@@ -537,7 +537,7 @@ fn parse_http(got: &[u8]) -> Option<(u16, String, Value)> {
     Some((status, head, body))
 }
 
-pub(super) const LIMIT_BUY: &str =
+pub(crate) const LIMIT_BUY: &str =
     "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=0.01&price=50000";
 
 #[test]
@@ -854,7 +854,7 @@ fn own_trades_show_in_streams() {
 
 // --- faults --------------------------------------------------------------------------------------------------------
 
-fn fault(world: &mut World, body: &str) {
+pub(crate) fn fault(world: &mut World, body: &str) {
     let (status, _, answer) = world.http("POST", "/sim/faults", "", body);
     assert_eq!(status, 200, "{answer}");
 }
