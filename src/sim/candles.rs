@@ -316,16 +316,14 @@ impl History {
         let (Some(first), Some(last)) = (self.rings[ring].front(), self.rings[ring].back()) else {
             return Vec::new();
         };
-        // Half a candle at the far end would tell less than what happened.
         let up = |ms: i64| {
             let begin = interval.begin(ms, offset_ms);
             if begin < ms { interval.next(begin, offset_ms) } else { begin }
         };
-        let oldest = if interval.begin(last.open_ms, offset_ms) <= first.open_ms {
-            interval.begin(first.open_ms, offset_ms)
-        } else {
-            up(first.open_ms)
-        };
+        // Of a candle whose beginning was forgotten the rest would tell less than what happened.
+        let forgets = self.rings[ring].len() >= RINGS[ring].1;
+        let begun = interval.begin(first.open_ms, offset_ms);
+        let oldest = if forgets { up(first.open_ms) } else { begun };
         let newest = interval.begin(end_ms.unwrap_or(i64::MAX).min(last.open_ms), offset_ms);
         let from = match start_ms {
             Some(start) => up(start.clamp(oldest, last.open_ms + DAY_MS * 40)).max(oldest),

@@ -19,6 +19,8 @@ mod orders;
 mod journal;
 // The simulated venue: matching, accounts, wire.
 mod venue;
+// The venue's market data against the documentation and against itself.
+mod venue_market;
 // Its orders and accounts: every kind, filters, limits, money.
 mod venue_orders;
 // The simulated venue: faults, connection rules, control.
