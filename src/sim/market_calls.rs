@@ -81,13 +81,17 @@ fn time(params: &Params, name: &str) -> Answer<Option<i64>> {
     Ok(params.long(name)?.map(|t| i64::try_from(t).unwrap_or(i64::MAX)))
 }
 
-/// Whether symbols that trade, and all of ours do, have the status that was asked for.
-fn status_matches(params: &Params) -> Answer<bool> {
+/// The status that symbols must have, if any was asked for.
+fn wanted_status(params: &Params) -> Answer<Option<&str>> {
     match params.get("symbolStatus") {
-        None | Some("TRADING") => Ok(true),
-        Some("HALT" | "BREAK") => Ok(false),
+        None => Ok(None),
+        Some(status @ ("TRADING" | "HALT" | "BREAK")) => Ok(Some(status)),
         Some(_) => Err(Refusal::new(-1122, "Invalid symbolStatus.")),
     }
+}
+
+fn has_status(listing: &Listing, wanted: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| wanted == listing.status)
 }
 
 fn mismatch() -> Refusal {
@@ -97,19 +101,19 @@ fn mismatch() -> Refusal {
 /// The listing of the mandatory parameter `symbol`.
 fn one<'a>(exchange: &'a Exchange, params: &Params) -> Answer<&'a Listing> {
     let listing = &exchange.listings[symbol(exchange, params)?];
-    if status_matches(params)? { Ok(listing) } else { Err(mismatch()) }
+    if has_status(listing, wanted_status(params)?) { Ok(listing) } else { Err(mismatch()) }
 }
 
 /// The listings of a request about one, several or all symbols; whether the answer is a list.
 fn several(exchange: &Exchange, params: &Params) -> Answer<(Vec<usize>, bool)> {
     let chosen = symbols(exchange, params)?;
-    let matches = status_matches(params)?;
+    let wanted = wanted_status(params)?;
     let list = params.get("symbol").is_none();
-    if !list && !matches {
+    let mut chosen = chosen.unwrap_or_else(|| (0..exchange.listings.len()).collect());
+    chosen.retain(|at| has_status(&exchange.listings[*at], wanted));
+    if !list && chosen.is_empty() {
         return Err(mismatch());
     }
-    let mut chosen = chosen.unwrap_or_else(|| (0..exchange.listings.len()).collect());
-    chosen.retain(|_| matches);
     Ok((chosen, list))
 }
 
@@ -135,10 +139,11 @@ fn exchange_info(exchange: &Exchange, params: &Params, utc: UtcNs) -> Answer<Str
     if chosen.is_some() && beyond {
         return Err(bad_combination());
     }
-    let shown = permitted(params)? && status_matches(params)?;
+    let (permitted, wanted) = (permitted(params)?, wanted_status(params)?);
     let chosen = chosen.unwrap_or_else(|| (0..exchange.listings.len()).collect());
+    let chosen = chosen.iter().map(|at| &exchange.listings[*at]);
     let listings: Vec<&Listing> =
-        chosen.iter().filter(|_| shown).map(|at| &exchange.listings[*at]).collect();
+        chosen.filter(|listing| permitted && has_status(listing, wanted)).collect();
     let with_sets = params.flag("showPermissionSets", true)?;
     Ok(wire::exchange_info(&exchange.limits, &listings, with_sets, utc))
 }
