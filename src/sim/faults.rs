@@ -513,17 +513,10 @@ impl Faults {
     /// Retires what is over; whether anything was. What happens from now on happens at `utc`.
     pub fn expire(&mut self, now: MonoNs, utc: UtcNs) -> bool {
         (self.now, self.utc) = (now, utc);
-        let before = self.active.len();
-        let mut at = 0;
-        while at < self.active.len() {
-            if self.active[at].is_over(now) {
-                let fault = self.active.remove(at);
-                self.retire(fault);
-            } else {
-                at += 1;
-            }
-        }
-        self.active.len() != before
+        let over: Vec<Fault> = self.active.extract_if(.., |fault| fault.is_over(now)).collect();
+        let any = !over.is_empty();
+        over.into_iter().for_each(|fault| self.retire(fault));
+        any
     }
 
     /// When the next fault ends by itself.
