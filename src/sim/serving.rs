@@ -20,11 +20,6 @@ use super::wire;
 /// Server events handled in one turn.
 const EVENTS_PER_TURN: usize = 64;
 
-/// Whether a call places an order, and so its answer tells how many there were.
-fn counts_orders(call: Option<Call>) -> bool {
-    matches!(call, Some(Call::Place | Call::CancelReplace))
-}
-
 /// In which so many connections may be made.
 const CONNECTS_WINDOW: Duration = Duration::from_secs(300);
 
@@ -181,7 +176,7 @@ impl Venue {
             Err(refusal) => Err(refusal),
         };
         let by_default = self.sessions.get(&conn).is_some_and(|s| s.limits_by_default);
-        let orders = account.filter(|_| counts_orders(call));
+        let orders = account.filter(|_| call.is_some_and(places));
         let told = session::Told {
             limits: self.exchange.limits,
             weight: self.usage.weight(),
@@ -402,7 +397,7 @@ impl Venue {
         }
         let mut headers = vec![("x-mbx-used-weight-1m", self.usage.weight().to_string())];
         headers.push(("x-mbx-used-weight", self.usage.weight().to_string()));
-        if let (true, Some(account)) = (counts_orders(Some(spec.call)), account) {
+        if let (true, Some(account)) = (places(spec.call), account) {
             let (ten_seconds, day) = self.exchange.accounts[account].counts.at(self.utc);
             headers.push(("x-mbx-order-count-10s", ten_seconds.to_string()));
             headers.push(("x-mbx-order-count-1d", day.to_string()));
@@ -477,9 +472,9 @@ impl Venue {
     }
 }
 
-/// Whether a call asks for a new order.
+/// Whether a call asks for a new order, and so its answer tells how many there were.
 fn places(call: Call) -> bool {
-    matches!(call, Call::Place)
+    matches!(call, Call::Place | Call::CancelReplace)
 }
 
 /// Whether a call changes orders.
