@@ -40,7 +40,7 @@ pub enum StreamKind {
     MiniTicker,
     /// `@ticker`.
     Ticker,
-    /// `@ticker_<window>`, `!ticker_<window>@arr`: index into [`WINDOWS`].
+    /// `@ticker_<window>`, `!ticker_<window>@arr`: index into the windows.
     WindowTicker(usize),
     /// `@avgPrice`.
     Average,
