@@ -12,8 +12,6 @@ pub mod dial;
 pub mod http;
 // Streams in memory, for the stepper.
 pub mod memory;
-// At most so many in a while.
-pub mod rate;
 // Names to addresses, on a thread of its own.
 pub mod resolve;
 // What HTTP/1.1 bytes mean.

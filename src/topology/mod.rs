@@ -15,7 +15,6 @@ use crate::ops::sources::StatusSources;
 use crate::runtime::child::SpecError;
 use crate::runtime::fault::FaultSpec;
 use crate::runtime::system::{System, SystemBuilder, SystemSettings, Threading, Wrap};
-use crate::trading::domain::Instruments;
 use crate::trading::risk::KillSwitch;
 use crate::trading::venue::binance::Credentials;
 
@@ -83,8 +82,6 @@ pub struct Engine {
     pub sources: Arc<StatusSources>,
     /// What stops all new orders.
     pub kill_switch: KillSwitch,
-    /// What is traded.
-    pub instruments: Instruments,
 }
 
 /// Why an engine cannot be wired.

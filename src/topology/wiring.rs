@@ -365,8 +365,6 @@ impl<'a> Wiring<'a> {
                 OnExit::Keep => crate::trading::order::settings::OnExit::Keep,
             },
             ack_timeout: OrderSettings::ACK_TIMEOUT,
-            // The hot path reads the clock once per turn: an order counts as sent when its turn began.
-            measure: None,
             seed: self.config.demo.seed,
         })
     }
@@ -463,7 +461,7 @@ impl<'a> Wiring<'a> {
         }
         let system = self.builder.build().map_err(EngineError::Spec)?;
         sources.set_idle(idle_labels(system.plan(), sources.health.len()));
-        Ok(Engine { system, sources, kill_switch: self.kill_switch, instruments: self.instruments })
+        Ok(Engine { system, sources, kill_switch: self.kill_switch })
     }
 
     fn ops_child(&mut self, id: ActorId, sources: &Arc<StatusSources>) {

@@ -376,7 +376,6 @@ fn settings() -> OrderSettings {
         durability: Durability::Written,
         on_exit: OnExit::Cancel,
         ack_timeout: OrderSettings::ACK_TIMEOUT,
-        measure: None,
         seed: 1,
     }
 }

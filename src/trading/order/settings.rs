@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, UtcNs};
+use crate::clock::UtcNs;
 use crate::net::url::WsUrl;
 use crate::runtime::health::Cell;
 use crate::runtime::mailbox::{Inbox, LatestInbox, Outbox};
@@ -55,8 +55,6 @@ pub struct OrderSettings {
     pub on_exit: OnExit,
     /// How long an answer may take before the order's fate is unknown.
     pub ack_timeout: Duration,
-    /// The clock to measure latencies with, one extra read per order; `None` takes the turn's time.
-    pub measure: Option<Clock>,
     /// Spreads the delays of reconnecting.
     pub seed: u64,
 }
