@@ -166,10 +166,14 @@ pub struct ActorConfig {
 /// `[supervisor]`.
 #[derive(Clone, Debug)]
 pub struct SupervisorConfig {
-    /// Restarts of one actor tolerated within the period.
+    /// Restarts of the actors of one group tolerated within the period; one more restarts the group.
     pub restarts_max: u32,
     /// The period.
     pub period: Duration,
+    /// Restarts of whole groups tolerated within their period; one more drains and exits with 70.
+    pub group_restarts_max: u32,
+    /// Their period.
+    pub group_period: Duration,
     /// The venue must be live within this time of the start, or the process exits with 69.
     pub live_within: Duration,
 }

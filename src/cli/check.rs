@@ -101,6 +101,8 @@ fn effective(config: &Config) -> Value {
         "venue": venues, "strategy": strategies, "risk": risk,
         "supervisor": {
             "restarts_max": config.supervisor.restarts_max, "period_ms": ms(config.supervisor.period),
+            "group_restarts_max": config.supervisor.group_restarts_max,
+            "group_period_ms": ms(config.supervisor.group_period),
             "live_within_ms": ms(config.supervisor.live_within),
         },
         "journal": {

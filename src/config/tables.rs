@@ -237,12 +237,14 @@ pub(super) fn read_actors(r: &mut Reader, root: &Section<'_>) -> BTreeMap<String
 pub(super) fn read_supervisor(r: &mut Reader, root: &Section<'_>) -> SupervisorConfig {
     let s = r.section(root, "supervisor");
     let ms = |v: Option<u64>, default: u64| Duration::from_millis(v.unwrap_or(default));
+    let mut count = |key, default| {
+        r.integer(&s, key, 0..=1_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
+    };
     SupervisorConfig {
-        restarts_max: r
-            .integer(&s, "restarts_max", 0..=1_000)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(5),
+        restarts_max: count("restarts_max", 5),
+        group_restarts_max: count("group_restarts_max", 1),
         period: ms(r.integer(&s, "period_ms", 1..=86_400_000), 60_000),
+        group_period: ms(r.integer(&s, "group_period_ms", 1..=86_400_000), 300_000),
         live_within: ms(r.integer(&s, "live_within_ms", 100..=600_000), 30_000),
     }
 }

@@ -63,13 +63,19 @@ pub enum Work {
     Idle,
     /// Something was done; there may be more.
     Busy,
+    /// The actor's work is done for good: its life ends here, normally.
+    Done,
 }
 
 impl Work {
-    /// Busy when either was.
+    /// The more of the two: done before busy, busy before idle.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        if self == Self::Busy { self } else { other }
+        match (self, other) {
+            (Self::Done, _) | (_, Self::Done) => Self::Done,
+            (Self::Busy, _) | (_, Self::Busy) => Self::Busy,
+            (Self::Idle, Self::Idle) => Self::Idle,
+        }
     }
 
     /// Busy when `did` holds.
@@ -88,6 +94,10 @@ pub enum Stop {
     Deadline,
     /// The actor returned a fault.
     Faulted,
+    /// The actor said that it is done.
+    Done,
+    /// Its group is restarted: another generation takes over at once.
+    Restarting,
 }
 
 /// A returned error that ends one life of an actor. A lost connection is not one: reconnecting is a state.
@@ -97,6 +107,9 @@ pub enum Fault {
     Fatal(Cow<'static, str>),
     /// The configuration is wrong; no restart will help.
     Config(Cow<'static, str>),
+    /// What the first start needs is not there yet, a port that somebody still holds: tried again until the start
+    /// deadline. Later than that it means the same as [`Fault::Fatal`].
+    Retry(Cow<'static, str>),
 }
 
 impl Fault {
@@ -109,7 +122,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fatal(why) => write!(f, "{why}"),
+            Self::Fatal(why) | Self::Retry(why) => write!(f, "{why}"),
             Self::Config(why) => write!(f, "configuration: {why}"),
         }
     }

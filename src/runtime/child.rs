@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::actor::{Actor, ActorId, Cx, Fault};
+use super::group::GroupId;
 use super::idle::IdleStrategy;
 
 /// Core ids at and above this are beyond the kernel's fixed CPU mask: pinning to one aborts the process.
@@ -46,6 +47,11 @@ pub struct ChildSpec {
     pub start: Start,
     /// Whether it lives again after it ended.
     pub restart: Restart,
+    /// The group it is restarted with, and to which its crashes are charged.
+    pub group: GroupId,
+    /// Whether its end by itself counts for its group's [`AutoShutdown`](super::group::AutoShutdown); never for a
+    /// permanent child, which has no such end.
+    pub significant: bool,
     /// Started only once these are ready.
     pub depends_on: Vec<ActorId>,
     /// The drain phase: lower phases drain first, the actors of one phase drain at the same time. A mailbox gives
@@ -79,6 +85,8 @@ impl ChildSpec {
         Self {
             start: Arc::new(start),
             restart: Restart::Permanent,
+            group: GroupId::MAIN,
+            significant: false,
             depends_on: Vec::new(),
             phase: 0,
             drain_timeout: Duration::from_secs(2),
@@ -116,6 +124,14 @@ pub enum SpecError {
     TwoChildren(String),
     /// An actor depends on one that does not exist.
     UnknownDependency(String),
+    /// An actor belongs to a group that was not declared.
+    UnknownGroup(String),
+    /// Two groups have the same name.
+    DuplicateGroup(String),
+    /// A permanent actor, or one of a group without automatic shutdown, cannot be significant.
+    Significant(String),
+    /// A restart intensity over a period of zero; the name of the group.
+    ZeroPeriod(String),
     /// These actors wait for each other.
     Cycle(Vec<String>),
     /// The core cannot be had, and why.
@@ -165,6 +181,13 @@ impl fmt::Display for SpecError {
             Self::UnknownDependency(name) => {
                 write!(f, "actor {name} depends on an actor that does not exist")
             }
+            Self::UnknownGroup(name) => write!(f, "actor {name} is in a group that does not exist"),
+            Self::DuplicateGroup(name) => write!(f, "two groups are called {name}"),
+            Self::Significant(name) => write!(
+                f,
+                "actor {name} is significant: it must not be permanent, and its group needs automatic shutdown"
+            ),
+            Self::ZeroPeriod(name) => write!(f, "group {name}: the period must be above zero"),
             Self::Cycle(names) => {
                 write!(f, "these actors wait for each other: {}", names.join(", "))
             }

@@ -119,7 +119,7 @@ impl Drain {
 impl Supervisor {
     pub(super) fn begin_drain(&mut self, now: MonoNs, reason: StopReason) {
         // Runs once; and on the ladder's last rung the exit is decided already.
-        if self.drain.is_some() || self.ladder.as_ref().is_some_and(|l| l.final_rung) {
+        if self.drain.is_some() || self.is_on_last_rung() {
             return;
         }
         self.ladder = None;
@@ -129,10 +129,12 @@ impl Supervisor {
         self.out.push(Action::ArmReaper { limit: self.limits.hard_limit, code: EXIT_LATE });
         self.out.push(Action::Say(line));
         self.reason = Some(reason);
+        self.rounds.clear();
         let phases = self.children.iter().map(|c| c.plan.phase).collect();
         self.drain = Some(Drain::new(now, self.limits.hard_limit, phases));
         for actor in self.ids() {
-            if matches!(self.children[actor.index()].life, Life::Waiting | Life::Backoff { .. }) {
+            let life = self.children[actor.index()].life;
+            if matches!(life, Life::Waiting | Life::Stopped | Life::Backoff { .. }) {
                 self.end(actor);
             }
             if !self.is_live(actor) {
@@ -233,7 +235,7 @@ impl Supervisor {
         let child = &self.children[actor.index()];
         let left_open = child.plan.emergency
             && child.ready_once
-            && child.last_exit != Some(ExitReason::Drained);
+            && !child.last_exit.as_ref().is_some_and(ExitReason::is_complete);
         let Some(drain) = &mut self.drain else { return };
         if left_open && drain.emergency.is_none() {
             drain.emergency = Some(drain.clamp(now.after(self.limits.emergency_limit)));
@@ -249,5 +251,6 @@ pub(super) fn awaits_pill(edge: &EdgePlan, phase_of: impl Fn(ActorId) -> u8) -> 
 }
 
 fn is_unclean(child: &Child) -> bool {
-    child.plan.must_drain && child.ready_once && child.last_exit != Some(ExitReason::Drained)
+    let complete = child.last_exit.as_ref().is_some_and(ExitReason::is_complete);
+    child.plan.must_drain && child.ready_once && !complete
 }

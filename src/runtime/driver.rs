@@ -195,6 +195,9 @@ impl Driver {
     fn act(&mut self, utc: UtcNs, action: Action) {
         match action {
             Action::Start { actor, generation } => self.start(utc, actor, generation),
+            Action::Terminate { actor, generation } => {
+                self.command(actor, |control| control.terminate(generation));
+            }
             Action::BeginDrain(actor) => self.command(actor, SeatControl::drain),
             Action::StopNow(actor) => {
                 let line = Line::error("drain.late")
@@ -320,7 +323,10 @@ impl Driver {
         let (message, at) = match reason {
             ExitReason::Panic { message, at } => (message.clone(), at.as_str()),
             ExitReason::Fault(fault) | ExitReason::StartFailed(fault) => (fault.to_string(), ""),
-            ExitReason::Drained | ExitReason::Deadline => (String::new(), ""),
+            ExitReason::Drained
+            | ExitReason::Deadline
+            | ExitReason::Done
+            | ExitReason::Restarting => (String::new(), ""),
         };
         let mut line =
             if reason.is_normal() { Line::info("actor.exit") } else { Line::error("actor.exit") };
@@ -450,5 +456,7 @@ fn describe(reason: &ExitReason) -> String {
         ExitReason::StartFailed(fault) => format!("start failed: {fault}"),
         ExitReason::Drained => "drained".to_owned(),
         ExitReason::Deadline => "stopped at its drain deadline".to_owned(),
+        ExitReason::Done => "done".to_owned(),
+        ExitReason::Restarting => "ended with its group".to_owned(),
     }
 }

@@ -4,6 +4,8 @@ use super::actor::Fault;
 
 /// Drained and verified.
 pub const EXIT_OK: i32 = 0;
+/// Not up, or not live, in time.
+pub const EXIT_UNAVAILABLE: i32 = 69;
 /// The restart budget is exhausted.
 pub const EXIT_BUDGET: i32 = 70;
 /// The system refused something: a thread, a descriptor.
@@ -22,6 +24,10 @@ pub enum ExitReason {
     Drained,
     /// Stopped where it stood, because its drain deadline had passed.
     Deadline,
+    /// It said that its work is done.
+    Done,
+    /// Ended between two turns, because its group is restarted.
+    Restarting,
     /// It returned a fault.
     Fault(Fault),
     /// It panicked: the message, and the file and line.
@@ -41,6 +47,8 @@ impl ExitReason {
         match self {
             Self::Drained => "drained",
             Self::Deadline => "deadline",
+            Self::Done => "done",
+            Self::Restarting => "restarting",
             Self::Fault(_) => "fault",
             Self::Panic { .. } => "panic",
             Self::StartFailed(_) => "start_failed",
@@ -49,7 +57,16 @@ impl ExitReason {
 
     /// Whether the actor ended as it was asked to.
     pub fn is_normal(&self) -> bool {
-        matches!(self, Self::Drained | Self::Deadline)
+        matches!(self, Self::Drained | Self::Deadline | Self::Done | Self::Restarting)
+    }
+
+    /// Whether nothing was left undone.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self, Self::Drained | Self::Done)
+    }
+
+    pub(super) fn is_retry(&self) -> bool {
+        matches!(self, Self::StartFailed(Fault::Retry(_)))
     }
 
     pub(super) fn is_config(&self) -> bool {

@@ -41,6 +41,11 @@ impl Supervisor {
         self.ladder = Some(Ladder { actor, how, until: now.after(grace), final_rung: false });
     }
 
+    /// The exit is decided; only the emergency routine is waited for.
+    pub(super) fn is_on_last_rung(&self) -> bool {
+        self.ladder.as_ref().is_some_and(|l| l.final_rung)
+    }
+
     /// The actor came back before the last rung.
     pub(super) fn leave_ladder(&mut self, actor: ActorId) {
         if self.ladder.as_ref().is_some_and(|l| l.actor == actor && !l.final_rung) {
@@ -83,7 +88,7 @@ impl Supervisor {
     }
 
     pub(super) fn emergency_done(&mut self, now: MonoNs) {
-        if self.ladder.as_ref().is_some_and(|l| l.final_rung) {
+        if self.is_on_last_rung() {
             self.exit_wedged();
         } else if let Some(drain) = &mut self.drain {
             drain.emergency = None;

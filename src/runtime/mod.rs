@@ -15,8 +15,9 @@ pub mod health;
 // Ending a sleep from another thread.
 pub mod wake;
 
-// The declaration of a child.
+// The declaration of a child, and of a group of them.
 pub mod child;
+pub mod group;
 // What a thread does when there is nothing to do.
 pub mod idle;
 // The declaration of a system, and the checks of it.
@@ -27,12 +28,14 @@ pub mod placement;
 // How a run ended.
 pub mod report;
 
-// The pure core: restarts, drains, the wedge ladder.
+// The pure core: lives and ends, restarts of one or several, drains, the wedge ladder.
 mod drain;
 pub mod exit;
+mod exits;
 mod ladder;
 mod protocol;
 pub mod restart;
+mod rounds;
 mod supervisor;
 // The shell around it.
 mod driver;

@@ -6,6 +6,7 @@ use super::actor::{ActorId, EdgeId};
 use super::child::Restart;
 use super::events::Line;
 use super::exit::{ExitReason, StopReason};
+use super::group::GroupId;
 use super::health::ActorState;
 use super::restart::Intensity;
 
@@ -14,6 +15,8 @@ use super::restart::Intensity;
 pub(super) struct ChildPlan {
     pub(super) name: String,
     pub(super) restart: Restart,
+    pub(super) group: GroupId,
+    pub(super) significant: bool,
     pub(super) depends_on: Vec<ActorId>,
     pub(super) phase: u8,
     pub(super) drain_timeout: Duration,
@@ -32,9 +35,12 @@ pub(super) struct EdgePlan {
 /// Every limit of supervision.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    pub(super) intensity: Intensity,
+    /// Group restarts tolerated of the whole system.
+    pub(super) root_intensity: Intensity,
     pub(super) consecutive_max: u32,
     pub(super) start_timeout: Duration,
+    /// How long a first start may be tried again.
+    pub(super) start_deadline: Duration,
     pub(super) hard_limit: Duration,
     pub(super) stop_grace: Duration,
     pub(super) wedge_grace: Duration,
@@ -68,6 +74,11 @@ pub(super) enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Start {
+        actor: ActorId,
+        generation: u32,
+    },
+    /// End this life between two turns; another will follow.
+    Terminate {
         actor: ActorId,
         generation: u32,
     },

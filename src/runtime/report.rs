@@ -25,8 +25,8 @@ pub struct ActorOutcome {
     pub generation: u32,
     /// How often it was restarted.
     pub restarts: u32,
-    /// How its last life ended: `drained`, `deadline`, `fault`, `panic`, `start_failed`, `none` if it never lived
-    /// or still does.
+    /// How its last life ended: `drained`, `deadline`, `done`, `restarting`, `fault`, `panic`, `start_failed`, `none`
+    /// if it never lived or still does.
     pub exit: &'static str,
     /// The same in words.
     pub detail: String,

@@ -30,8 +30,8 @@ impl Default for Intensity {
 pub(super) enum Verdict {
     /// The child may live again.
     Restart,
-    /// Too many: the system gives up.
-    GiveUp,
+    /// Too many: the next level decides.
+    Escalate,
 }
 
 /// The restarts that are still inside the window.
@@ -59,7 +59,16 @@ impl RestartWindow {
         if self.restarts.len() <= self.intensity.count_max {
             return Verdict::Restart;
         }
-        Verdict::GiveUp
+        Verdict::Escalate
+    }
+
+    /// What it was charged with is the next level's business now.
+    pub(super) fn clear(&mut self) {
+        self.restarts.clear();
+    }
+
+    pub(super) fn intensity(&self) -> Intensity {
+        self.intensity
     }
 
     /// Crashes inside the window, the last one included.
@@ -116,7 +125,7 @@ mod tests {
         let mut window = RestartWindow::new(Intensity { count_max, period });
         let verdict = |ms: &u64| match window.record(MonoNs::from_millis(*ms)) {
             Verdict::Restart => '.',
-            Verdict::GiveUp => 'X',
+            Verdict::Escalate => 'X',
         };
         assert_eq!(crashes_ms.iter().map(verdict).collect::<String>(), expect);
     }

@@ -87,7 +87,8 @@ impl System {
             });
             plans.push(child_plan(&actor.name, spec));
         }
-        let core = Supervisor::new(self.limits(), plans, edge_plans, self.settings.seed);
+        let seed = self.settings.seed;
+        let core = Supervisor::new(self.limits(), plans, edge_plans, &self.groups, seed);
         let driver = Driver::new(DriverParts {
             core,
             health: self.health(),
@@ -111,9 +112,10 @@ impl System {
     fn limits(&self) -> Limits {
         let s = &self.settings;
         Limits {
-            intensity: s.intensity,
+            root_intensity: s.root_intensity,
             consecutive_max: s.consecutive_max,
             start_timeout: s.start_timeout,
+            start_deadline: s.start_deadline,
             hard_limit: s.hard_limit,
             stop_grace: s.stop_grace,
             wedge_grace: s.wedge_grace,
@@ -350,6 +352,8 @@ fn child_plan(name: &str, spec: &ChildSpec) -> ChildPlan {
     ChildPlan {
         name: name.to_owned(),
         restart: spec.restart,
+        group: spec.group,
+        significant: spec.significant,
         depends_on: spec.depends_on.clone(),
         phase: spec.phase,
         drain_timeout: spec.drain_timeout,

@@ -29,12 +29,18 @@ const STOP_NOW: u8 = 2;
 pub(super) struct SeatControl {
     /// The generation that shall live.
     wanted: AtomicU32,
+    /// The last generation that shall not live on.
+    ended: AtomicU32,
     stop: AtomicU8,
 }
 
 impl SeatControl {
     pub(super) fn start(&self, generation: u32) {
         self.wanted.store(generation, Ordering::Release);
+    }
+
+    pub(super) fn terminate(&self, generation: u32) {
+        self.ended.store(generation, Ordering::Release);
     }
 
     pub(super) fn drain(&self) {
@@ -116,6 +122,10 @@ impl Seat {
             self.end(Stop::Deadline, ExitReason::Deadline);
             return Work::Busy;
         }
+        if self.parts.control.ended.load(Ordering::Relaxed) >= self.generation {
+            self.end(Stop::Restarting, ExitReason::Restarting);
+            return Work::Busy;
+        }
         let pills_due = self.parts.pills_due;
         let turned = caught(|| {
             if stop == DRAIN && !life.cx.draining() {
@@ -130,6 +140,10 @@ impl Seat {
             Ok::<_, Fault>(if done { Turned::Drained } else { Turned::Went(work) })
         });
         match turned {
+            Ok(Ok(Turned::Went(Work::Done))) => {
+                self.end(Stop::Done, ExitReason::Done);
+                Work::Busy
+            }
             Ok(Ok(Turned::Went(work))) => {
                 life.cx.end_turn();
                 self.parts.cell.count_turn(work == Work::Busy);

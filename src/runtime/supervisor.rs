@@ -5,24 +5,25 @@
 //! generation change nothing and are counted; after a drain has begun and as long as ticks arrive, the exit is
 //! decided within the hard limit.
 //!
-//! The strategy is one-for-one: a crash concerns the crashed actor only; its neighbours learn of it in-band.
-
-use std::time::Duration;
+//! Here are the lives and their beginnings; what an end means is in `exits`, restarts of several actors together in
+//! `rounds`, the drain in `drain`, threads that do not come back in `ladder`.
 
 use crate::clock::MonoNs;
 
 use super::actor::{ActorId, EdgeId};
-use super::child::Restart;
 use super::drain::{Drain, PhaseReport};
 use super::events::Line;
-use super::exit::{EXIT_BUDGET, EXIT_CONFIG, EXIT_OK, ExitReason, StopReason};
+use super::exit::{ExitReason, StopReason};
+use super::group::GroupSpec;
 use super::health::ActorState;
 use super::ladder::Ladder;
 use super::protocol::{Action, ChildPlan, EdgePlan, Event, Limits};
-use super::restart::{Backoff, RestartWindow, Verdict};
+use super::restart::{Backoff, RestartWindow};
+use super::rounds::Round;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
+    /// For the actors it depends on.
     Waiting,
     Starting {
         since: MonoNs,
@@ -30,6 +31,14 @@ pub(super) enum Life {
     Running {
         since: MonoNs,
     },
+    /// Told to end, so that its group can begin anew.
+    Stopping {
+        since: MonoNs,
+    },
+    /// Ended, and waits for the rest of its round.
+    Stopped,
+    /// Waits for the restart that its end has scheduled. Whatever ends the wait otherwise puts another life in its
+    /// place, so that no scheduled restart can outlive its reason.
     Backoff {
         until: MonoNs,
     },
@@ -42,17 +51,24 @@ pub(super) struct Child {
     pub(super) plan: ChildPlan,
     pub(super) life: Life,
     pub(super) generation: u32,
-    window: RestartWindow,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     pub(super) ready_once: bool,
+    /// Those that depend on it may start: it has been ready since it last began to wait for others itself.
+    pub(super) up: bool,
     pub(super) stalled: bool,
     pub(super) last_exit: Option<ExitReason>,
 }
 
 impl Child {
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.life, Life::Starting { .. } | Life::Running { .. })
+        matches!(self.life, Life::Starting { .. } | Life::Running { .. } | Life::Stopping { .. })
     }
+}
+
+/// A group and what its actors have been charged with.
+pub(super) struct Group {
+    pub(super) spec: GroupSpec,
+    pub(super) window: RestartWindow,
 }
 
 /// The state machine.
@@ -60,7 +76,13 @@ pub(super) struct Supervisor {
     pub(super) limits: Limits,
     pub(super) children: Vec<Child>,
     pub(super) edges: Vec<EdgePlan>,
-    random: fastrand::Rng,
+    pub(super) groups: Vec<Group>,
+    /// Restarts of whole groups.
+    pub(super) root: RestartWindow,
+    /// At most one for each group.
+    pub(super) rounds: Vec<Round>,
+    pub(super) begun: MonoNs,
+    pub(super) random: fastrand::Rng,
     pub(super) ladder: Option<Ladder>,
     pub(super) drain: Option<Drain>,
     fenced: bool,
@@ -75,22 +97,31 @@ impl Supervisor {
         limits: Limits,
         children: Vec<ChildPlan>,
         edges: Vec<EdgePlan>,
+        groups: &[GroupSpec],
         seed: u64,
     ) -> Self {
         let child = |plan| Child {
             plan,
             life: Life::Waiting,
             generation: 0,
-            window: RestartWindow::new(limits.intensity),
             backoff: Backoff::default(),
             ready_once: false,
+            up: false,
             stalled: false,
             last_exit: None,
         };
+        let group = |spec: &GroupSpec| Group {
+            spec: spec.clone(),
+            window: RestartWindow::new(spec.intensity),
+        };
         Self {
-            limits,
             children: children.into_iter().map(child).collect(),
             edges,
+            groups: groups.iter().map(group).collect(),
+            root: RestartWindow::new(limits.root_intensity),
+            rounds: Vec::new(),
+            begun: MonoNs::ZERO,
+            limits,
             random: fastrand::Rng::with_seed(seed),
             ladder: None,
             drain: None,
@@ -108,7 +139,10 @@ impl Supervisor {
             return;
         }
         match event {
-            Event::Begin => self.start_waiting(now),
+            Event::Begin => {
+                self.begun = now;
+                self.start_waiting(now);
+            }
             Event::Ready { actor, generation } => self.ready(now, actor, generation),
             Event::Exited { actor, generation, reason } => {
                 self.exited(now, actor, generation, reason);
@@ -127,14 +161,29 @@ impl Supervisor {
     pub(super) fn next_due(&self) -> MonoNs {
         let child = |c: &Child| match c.life {
             Life::Backoff { until } => until,
-            Life::Starting { since } if self.ladder.is_none() && self.drain.is_none() => {
-                since.after(self.limits.start_timeout)
-            }
-            _ => MonoNs::NEVER,
+            _ if self.ladder.is_some() || self.drain.is_some() => MonoNs::NEVER,
+            _ => self.patience(c),
         };
+        let round = self.rounds.iter().map(|r| r.due(self)).min().unwrap_or(MonoNs::NEVER);
         let ladder = self.ladder.as_ref().map_or(MonoNs::NEVER, |l| l.until);
         let drain = self.drain.as_ref().map_or(MonoNs::NEVER, Drain::due);
-        self.children.iter().map(child).min().unwrap_or(MonoNs::NEVER).min(ladder).min(drain)
+        self.children
+            .iter()
+            .map(child)
+            .min()
+            .unwrap_or(MonoNs::NEVER)
+            .min(ladder)
+            .min(drain)
+            .min(round)
+    }
+
+    /// Until when the child may take to start, or to end.
+    fn patience(&self, child: &Child) -> MonoNs {
+        match child.life {
+            Life::Starting { since } => since.after(self.limits.start_timeout),
+            Life::Stopping { since } => since.after(child.plan.drain_timeout),
+            _ => MonoNs::NEVER,
+        }
     }
 
     /// Events of earlier generations that were ignored.
@@ -184,21 +233,21 @@ impl Supervisor {
         current
     }
 
-    /// Starts every child that waits and whose dependencies have all been ready.
-    fn start_waiting(&mut self, now: MonoNs) {
+    /// Starts every child that waits and whose dependencies are all up.
+    pub(super) fn start_waiting(&mut self, now: MonoNs) {
         if self.drain.is_some() {
             return;
         }
         for id in self.ids() {
             let child = &self.children[id.index()];
-            let satisfied = |d: &ActorId| self.children[d.index()].ready_once;
+            let satisfied = |d: &ActorId| self.children[d.index()].up;
             if child.life == Life::Waiting && child.plan.depends_on.iter().all(satisfied) {
                 self.start(now, id);
             }
         }
     }
 
-    fn start(&mut self, now: MonoNs, actor: ActorId) {
+    pub(super) fn start(&mut self, now: MonoNs, actor: ActorId) {
         let child = &mut self.children[actor.index()];
         child.generation += 1;
         child.life = Life::Starting { since: now };
@@ -212,9 +261,12 @@ impl Supervisor {
             return;
         }
         let child = &mut self.children[actor.index()];
-        let Life::Starting { since } = child.life else { return };
+        let Life::Starting { since } = child.life else {
+            return;
+        };
         child.life = Life::Running { since: now };
         child.ready_once = true;
+        child.up = true;
         let line = Line::info("actor.ready")
             .kv("actor", &child.plan.name)
             .kv("gen", generation)
@@ -225,79 +277,6 @@ impl Supervisor {
         self.out.push(Action::Say(line));
         self.leave_ladder(actor);
         self.start_waiting(now);
-    }
-
-    fn exited(&mut self, now: MonoNs, actor: ActorId, generation: u32, reason: ExitReason) {
-        if !self.is_current(actor, generation) {
-            return;
-        }
-        self.leave_ladder(actor);
-        self.clear_stall(actor);
-        let child = &mut self.children[actor.index()];
-        let lived = match child.life {
-            Life::Running { since } => now.since(since),
-            Life::Wedged => {
-                // It came back after it was given up: nothing takes its place any more.
-                child.last_exit = Some(reason);
-                child.life = Life::Ended;
-                return;
-            }
-            _ => Duration::ZERO,
-        };
-        let (restart, essential) = (child.plan.restart, child.plan.essential);
-        let (normal, config) = (reason.is_normal(), reason.is_config());
-        child.last_exit = Some(reason);
-        if self.drain.is_some() {
-            self.end(actor);
-            self.call_emergency(now, actor);
-            self.advance_drain(now);
-        } else if config {
-            self.end(actor);
-            let text = format!("the configuration of {} is wrong", self.name(actor));
-            self.begin_drain(now, StopReason { text, code: EXIT_CONFIG });
-        } else if restart == Restart::Temporary || (restart == Restart::Transient && normal) {
-            self.end(actor);
-            if essential {
-                let text = format!("{} ended", self.name(actor));
-                let code = if normal { EXIT_OK } else { EXIT_BUDGET };
-                self.begin_drain(now, StopReason { text, code });
-            }
-        } else {
-            self.schedule_restart(now, actor, lived);
-        }
-    }
-
-    fn schedule_restart(&mut self, now: MonoNs, actor: ActorId, lived: Duration) {
-        let child = &mut self.children[actor.index()];
-        let verdict = child.window.record(now);
-        let delay = child.backoff.next(lived, &mut self.random);
-        let attempt = child.backoff.attempts();
-        let spent = child.window.count();
-        if verdict == Verdict::GiveUp || attempt > self.limits.consecutive_max {
-            let line = Line::error("escalate")
-                .kv("actor", &child.plan.name)
-                .kv("restarts", spent - 1)
-                .kv("window_s", self.limits.intensity.period.as_secs())
-                .kv("consecutive", attempt - 1)
-                .kv("action", "drain");
-            self.out.push(Action::Say(line));
-            self.end(actor);
-            let text = format!("restart budget of {} exhausted", self.name(actor));
-            self.begin_drain(now, StopReason { text, code: EXIT_BUDGET });
-            return;
-        }
-        let line = Line::warn("restart.scheduled")
-            .kv("actor", &child.plan.name)
-            .kv("gen", child.generation + 1)
-            .kv("delay_ms", delay.as_millis())
-            .kv("attempt", attempt)
-            .kv("budget", format_args!("{spent}/{}", self.limits.intensity.count_max));
-        child.life = Life::Backoff { until: now.after(delay) };
-        self.out.push(Action::Mark(actor, ActorState::Backoff));
-        self.out.push(Action::Say(line));
-        if delay.is_zero() {
-            self.start(now, actor);
-        }
     }
 
     /// The actor will not live again: nobody takes from its mailboxes any more.
@@ -317,7 +296,7 @@ impl Supervisor {
         if self.ladder.as_ref().is_some_and(|l| now >= l.until) {
             self.climb(now);
         }
-        if self.over {
+        if self.over || self.is_on_last_rung() {
             return;
         }
         if self.drain.is_some() {
@@ -325,15 +304,18 @@ impl Supervisor {
             return;
         }
         for actor in self.ids() {
-            match self.children[actor.index()].life {
+            let child = &self.children[actor.index()];
+            match child.life {
                 Life::Backoff { until } if now >= until => self.start(now, actor),
-                Life::Starting { since } if now >= since.after(self.limits.start_timeout) => {
-                    let generation = self.children[actor.index()].generation;
-                    self.wedged(now, actor, generation, "does not finish starting".to_owned());
+                _ if now >= self.patience(child) => {
+                    let starting = matches!(child.life, Life::Starting { .. });
+                    let how = if starting { "does not finish starting" } else { "does not end" };
+                    self.wedged(now, actor, child.generation, how.to_owned());
                 }
                 _ => {}
             }
         }
+        self.advance_rounds(now);
     }
 
     fn stalled(&mut self, actor: ActorId, generation: u32) {
@@ -355,7 +337,7 @@ impl Supervisor {
         }
     }
 
-    fn clear_stall(&mut self, actor: ActorId) {
+    pub(super) fn clear_stall(&mut self, actor: ActorId) {
         self.children[actor.index()].stalled = false;
         self.unfence_if_clear();
     }
@@ -390,4 +372,4 @@ pub(super) fn edge_id(index: usize) -> EdgeId {
 
 #[cfg(test)]
 #[path = "supervisor_tests.rs"]
-mod tests;
+pub(super) mod tests;

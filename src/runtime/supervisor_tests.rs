@@ -5,19 +5,22 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::actor::Fault;
+use super::super::child::Restart;
 use super::super::exit::{EXIT_LATE, EXIT_WEDGED};
+use super::super::group::{AutoShutdown, GroupId};
 use super::super::restart::Intensity;
 use super::*;
 
-const A: ActorId = ActorId(0);
-const B: ActorId = ActorId(1);
-const C: ActorId = ActorId(2);
+pub(in super::super) const A: ActorId = ActorId(0);
+pub(in super::super) const B: ActorId = ActorId(1);
+pub(in super::super) const C: ActorId = ActorId(2);
 
-fn limits() -> Limits {
+pub(in super::super) fn limits() -> Limits {
     Limits {
-        intensity: Intensity::default(),
+        root_intensity: Intensity { count_max: 1, period: Duration::from_secs(300) },
         consecutive_max: 8,
         start_timeout: Duration::from_secs(5),
+        start_deadline: Duration::from_secs(30),
         hard_limit: Duration::from_secs(8),
         stop_grace: Duration::from_millis(200),
         wedge_grace: Duration::from_secs(1),
@@ -25,10 +28,12 @@ fn limits() -> Limits {
     }
 }
 
-fn plan(name: &str, phase: u8, depends_on: &[ActorId]) -> ChildPlan {
+pub(in super::super) fn plan(name: &str, phase: u8, depends_on: &[ActorId]) -> ChildPlan {
     ChildPlan {
         name: name.to_owned(),
         restart: Restart::Permanent,
+        group: GroupId::MAIN,
+        significant: false,
         depends_on: depends_on.to_vec(),
         phase,
         drain_timeout: Duration::from_secs(1),
@@ -38,18 +43,26 @@ fn plan(name: &str, phase: u8, depends_on: &[ActorId]) -> ChildPlan {
     }
 }
 
-/// Drives a core and writes down what it does, one letter per action: `S0.1` starts generation 1 of actor 0, `D`
-/// begins a drain, `P` sends a pill, `X` closes an edge, `N` stops now, `I` interrupts, `F` fences, `U` unfences,
+/// Drives a core and writes down what it does, one letter per action: `S0.1` starts generation 1 of actor 0, `T0.1`
+/// ends it for a restart of its group, `D` begins a drain, `P` sends a pill, `X` closes an edge, `N` stops now, `I` interrupts, `F` fences, `U` unfences,
 /// `E` runs the emergency, `R` arms the reaper, `!` exits.
-struct Table {
-    core: Supervisor,
-    now: MonoNs,
-    log: Vec<String>,
+pub(in super::super) struct Table {
+    pub(in super::super) core: Supervisor,
+    pub(in super::super) now: MonoNs,
+    pub(in super::super) log: Vec<String>,
 }
 
 impl Table {
-    fn new(children: Vec<ChildPlan>, edges: Vec<EdgePlan>) -> Self {
-        let core = Supervisor::new(limits(), children, edges, 1);
+    pub(in super::super) fn new(children: Vec<ChildPlan>, edges: Vec<EdgePlan>) -> Self {
+        Self::grouped(children, edges, &[GroupSpec::new("main")])
+    }
+
+    pub(in super::super) fn grouped(
+        children: Vec<ChildPlan>,
+        edges: Vec<EdgePlan>,
+        groups: &[GroupSpec],
+    ) -> Self {
+        let core = Supervisor::new(limits(), children, edges, groups, 1);
         Self { core, now: MonoNs::ZERO, log: Vec::new() }
     }
 
@@ -60,43 +73,53 @@ impl Table {
         Self::new(children, edges)
     }
 
-    fn solo(restart: Restart) -> Self {
-        Self::new(vec![ChildPlan { restart, ..plan("a", 0, &[]) }], Vec::new())
+    /// One actor, whose end by itself ends the system unless it is permanent.
+    pub(in super::super) fn solo(restart: Restart) -> Self {
+        let significant = restart != Restart::Permanent;
+        let child = ChildPlan { restart, significant, ..plan("a", 0, &[]) };
+        let auto_shutdown = AutoShutdown::AnySignificant;
+        let group = GroupSpec { auto_shutdown, ..GroupSpec::new("main") };
+        Self::grouped(vec![child], Vec::new(), &[group])
     }
 
-    fn event(&mut self, event: Event) -> &mut Self {
+    pub(in super::super) fn event(&mut self, event: Event) -> &mut Self {
         let mut actions = Vec::new();
         self.core.step(self.now, event, &mut actions);
         self.log.extend(actions.iter().filter_map(letter));
         self
     }
 
-    fn at(&mut self, ms: u64) -> &mut Self {
+    pub(in super::super) fn at(&mut self, ms: u64) -> &mut Self {
         self.now = MonoNs::from_millis(ms);
         self.event(Event::Tick)
     }
 
-    fn ready(&mut self, actor: ActorId, generation: u32) -> &mut Self {
+    pub(in super::super) fn ready(&mut self, actor: ActorId, generation: u32) -> &mut Self {
         self.event(Event::Ready { actor, generation })
     }
 
-    fn exited(&mut self, actor: ActorId, generation: u32, reason: ExitReason) -> &mut Self {
+    pub(in super::super) fn exited(
+        &mut self,
+        actor: ActorId,
+        generation: u32,
+        reason: ExitReason,
+    ) -> &mut Self {
         self.event(Event::Exited { actor, generation, reason })
     }
 
-    fn drain(&mut self) -> &mut Self {
+    pub(in super::super) fn drain(&mut self) -> &mut Self {
         self.event(Event::Drain(StopReason::asked("SIGTERM")))
     }
 
     /// All three of a row are up; what led there is forgotten.
-    fn up(&mut self) -> &mut Self {
+    pub(in super::super) fn up(&mut self) -> &mut Self {
         self.event(Event::Begin).ready(C, 1).ready(B, 1).ready(A, 1);
         self.log.clear();
         self
     }
 
     #[track_caller]
-    fn did(&mut self, expect: &str) -> &mut Self {
+    pub(in super::super) fn did(&mut self, expect: &str) -> &mut Self {
         assert_eq!(self.log.join(" "), expect);
         self.log.clear();
         self
@@ -106,6 +129,7 @@ impl Table {
 fn letter(action: &Action) -> Option<String> {
     Some(match action {
         Action::Start { actor, generation } => format!("S{}.{generation}", actor.0),
+        Action::Terminate { actor, generation } => format!("T{}.{generation}", actor.0),
         Action::BeginDrain(actor) => format!("D{}", actor.0),
         Action::SendPill(edge) => format!("P{}", edge.0),
         Action::Close(edge) => format!("X{}", edge.0),
@@ -120,11 +144,11 @@ fn letter(action: &Action) -> Option<String> {
     })
 }
 
-fn panic() -> ExitReason {
+pub(in super::super) fn panic() -> ExitReason {
     ExitReason::Panic { message: "boom".to_owned(), at: "x.rs:1".to_owned() }
 }
 
-fn fault() -> ExitReason {
+pub(in super::super) fn fault() -> ExitReason {
     ExitReason::Fault(Fault::fatal("no"))
 }
 
@@ -153,89 +177,13 @@ fn actors_that_feed_each_other_get_no_pill() {
 }
 
 #[test]
-fn one_for_one_restarts_the_crashed_actor_only() {
-    let mut t = Table::row();
-    t.up().exited(B, 1, panic()).did("S1.2").ready(B, 2).did("");
-}
-
-/// What becomes of a lone child of each restart type after each kind of exit.
-#[track_caller]
-fn check_restart(restart: Restart, reason: ExitReason, expect: &str) {
-    let mut t = Table::solo(restart);
-    t.event(Event::Begin).ready(A, 1).did("S0.1");
-    t.exited(A, 1, reason).did(expect);
-}
-
-#[test]
-fn permanent_always_lives_again() {
-    check_restart(Restart::Permanent, panic(), "S0.2");
-    check_restart(Restart::Permanent, fault(), "S0.2");
-    check_restart(Restart::Permanent, ExitReason::Drained, "S0.2");
-}
-
-#[test]
-fn transient_lives_again_after_a_crash() {
-    check_restart(Restart::Transient, panic(), "S0.2");
-    check_restart(Restart::Transient, fault(), "S0.2");
-    check_restart(Restart::Transient, ExitReason::Drained, "R76 !0");
-}
-
-#[test]
-fn temporary_never_lives_again() {
-    check_restart(Restart::Temporary, panic(), "R76 !70");
-    check_restart(Restart::Temporary, fault(), "R76 !70");
-    check_restart(Restart::Temporary, ExitReason::Drained, "R76 !0");
-}
-
-#[test]
 fn a_configuration_fault_ends_with_78() {
     let config = || Fault::Config("bad key".into());
-    check_restart(Restart::Permanent, ExitReason::Fault(config()), "R76 !78");
+    let mut t = Table::solo(Restart::Permanent);
+    t.event(Event::Begin).ready(A, 1).exited(A, 1, ExitReason::Fault(config())).did("S0.1 R76 !78");
     let mut t = Table::solo(Restart::Permanent);
     t.event(Event::Begin).did("S0.1");
     t.exited(A, 1, ExitReason::StartFailed(config())).did("R76 !78");
-}
-
-/// Crashes as soon as ready until the core gives up; the number of generations.
-#[track_caller]
-fn lives(crash_every_ms: u64, expect_generations: u32, expect_code: i32) {
-    let mut t = Table::solo(Restart::Permanent);
-    t.event(Event::Begin);
-    let mut generation = 1;
-    let mut ms = 0;
-    while !t.log.iter().any(|l| l.starts_with('!')) && generation < 100 {
-        ms += crash_every_ms;
-        t.at(ms);
-        if t.log.iter().any(|l| l == &format!("S0.{generation}")) {
-            t.ready(A, generation).exited(A, generation, panic());
-            generation += 1;
-        }
-    }
-    assert_eq!(
-        (generation - 1, t.log.last()),
-        (expect_generations, Some(&format!("!{expect_code}")))
-    );
-}
-
-#[test]
-fn the_sixth_crash_in_the_window_escalates() {
-    lives(100, 6, EXIT_BUDGET);
-}
-
-#[test]
-fn slow_crash_loops_escalate_at_the_ninth_in_a_row() {
-    lives(20_000, 9, EXIT_BUDGET);
-}
-
-#[test]
-fn failed_starts_count_as_attempts() {
-    let mut t = Table::solo(Restart::Permanent);
-    t.event(Event::Begin);
-    for generation in 1..=6 {
-        t.at(u64::from(generation) * 2_000);
-        t.exited(A, generation, ExitReason::StartFailed(Fault::fatal("no")));
-    }
-    t.did("S0.1 S0.2 S0.3 S0.4 S0.5 S0.6 R76 !70");
 }
 
 #[test]
@@ -308,7 +256,7 @@ fn what_a_dead_actor_left_open_is_closed_by_the_emergency() {
     // Its own budget is exhausted.
     let mut t = Table::new(vec![sends()], Vec::new());
     t.event(Event::Begin).ready(A, 1);
-    for generation in 1..=6 {
+    for generation in 1..=9 {
         t.exited(A, generation, panic()).at(u64::from(generation) * 6_000);
     }
     t.event(Event::EmergencyDone);

@@ -14,6 +14,7 @@ use super::child::{ChildSpec, SpecError};
 use super::events::{EventLog, SupervisorEvent};
 use super::exit::StopReason;
 use super::fault::FaultSpec;
+use super::group::{GroupId, GroupSpec};
 use super::health::{Cell, HealthTable};
 use super::mailbox::{Edge, EdgeSpec, Latest, Mailbox};
 use super::placement::{Machine, Plan, plan_hosts};
@@ -36,13 +37,17 @@ pub enum Threading {
 pub struct SystemSettings {
     /// Seeds the jitter of restart delays.
     pub seed: u64,
-    /// Restarts tolerated of one actor within a sliding window; one more and the system drains and exits with 70.
+    /// Restarts tolerated of the actors of the main group together; one more and the group is restarted.
     pub intensity: Intensity,
-    /// Crashes in a row, each within a minute of its start, after which the system gives up as well. It catches
-    /// crash loops too slow for the window.
+    /// Restarts of whole groups tolerated; one more and the system drains and exits with 70.
+    pub root_intensity: Intensity,
+    /// The crash of one actor in a row, each within a minute of its start, that escalates as well; above zero. It
+    /// catches crash loops too slow for the window.
     pub consecutive_max: u32,
     /// An actor that does not finish starting within this is wedged.
     pub start_timeout: Duration,
+    /// How long a first start may be tried again when what it needs is not there; then the exit code is 69.
+    pub start_deadline: Duration,
     /// A drain never takes longer: the reaper ends the process with 76.
     pub hard_limit: Duration,
     /// What an actor gets after it missed its drain deadline and was told to stop.
@@ -68,8 +73,10 @@ impl Default for SystemSettings {
         Self {
             seed: 0,
             intensity: Intensity::default(),
+            root_intensity: Intensity { count_max: 1, period: Duration::from_secs(300) },
             consecutive_max: 8,
             start_timeout: Duration::from_secs(5),
+            start_deadline: Duration::from_secs(30),
             hard_limit: Duration::from_secs(8),
             stop_grace: Duration::from_millis(200),
             wedge_grace: Duration::from_secs(1),
@@ -146,6 +153,7 @@ pub struct SystemBuilder {
     settings: SystemSettings,
     actors: Vec<Declared>,
     edges: Vec<Wired>,
+    groups: Vec<GroupSpec>,
     errors: Vec<SpecError>,
     hooks: Hooks,
     log: EventLog,
@@ -158,11 +166,13 @@ impl SystemBuilder {
         super::panic::install_hook();
         let mut errors = Vec::new();
         let stop = StopHandle { reasons: Arc::new(ArrayQueue::new(1)), waker: waker(&mut errors) };
+        let main = GroupSpec { intensity: settings.intensity, ..GroupSpec::new("main") };
         Self {
             threading,
             settings,
             actors: Vec::new(),
             edges: Vec::new(),
+            groups: vec![main],
             errors,
             hooks: Hooks::default(),
             log: EventLog::default(),
@@ -177,6 +187,13 @@ impl SystemBuilder {
         let waker = waker(&mut self.errors);
         let cell = Arc::new(Cell::new(name));
         self.actors.push(Declared { name: name.to_owned(), hot, waker, cell, spec: None });
+        id
+    }
+
+    /// Declares a group besides [`GroupId::MAIN`], which is one-for-one.
+    pub fn group(&mut self, spec: GroupSpec) -> GroupId {
+        let id = GroupId(index_u16(self.groups.len()));
+        self.groups.push(spec);
         id
     }
 
@@ -293,6 +310,7 @@ impl SystemBuilder {
         let machine = Machine::read();
         let mut errors = std::mem::take(&mut self.errors);
         validate::actors(&self.actors, &mut errors);
+        validate::groups(&self.groups, &self.actors, &mut errors);
         validate::edges(&self.edges, &mut errors);
         validate::deadlines(&self.actors, &self.settings, &mut errors);
         let hosts = validate::hosts(&self.actors, self.threading, &machine, &mut errors);
@@ -306,6 +324,7 @@ impl SystemBuilder {
             edge_table: self.edges.iter().map(|w| Arc::clone(&w.edge)).collect(),
             actors: self.actors,
             wired: self.edges,
+            groups: self.groups,
             plan,
             hooks: self.hooks,
             log: self.log,
@@ -319,6 +338,7 @@ pub struct System {
     pub(super) settings: SystemSettings,
     pub(super) actors: Vec<Declared>,
     pub(super) wired: Vec<Wired>,
+    pub(super) groups: Vec<GroupSpec>,
     pub(super) plan: Plan,
     pub(super) hooks: Hooks,
     pub(super) log: EventLog,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::actor::ActorId;
-use super::child::{CORE_ID_LIMIT, SpecError};
+use super::child::{CORE_ID_LIMIT, Restart, SpecError};
+use super::group::{AutoShutdown, GroupSpec};
 use super::idle::IdleStrategy;
 use super::placement::{HostPlan, Machine};
 use super::system::{Declared, SystemSettings, Threading, Wired, index_u16};
@@ -32,6 +33,30 @@ pub(super) fn actors(actors: &[Declared], errors: &mut Vec<SpecError>) {
         }
     }
     cycle(actors, errors);
+}
+
+/// Groups are told apart, exist, and have significant actors only where their end means something.
+pub(super) fn groups(groups: &[GroupSpec], actors: &[Declared], errors: &mut Vec<SpecError>) {
+    let mut names = BTreeSet::new();
+    for group in groups {
+        if !names.insert(group.name.as_str()) {
+            errors.push(SpecError::DuplicateGroup(group.name.clone()));
+        }
+        if group.intensity.period.is_zero() {
+            errors.push(SpecError::ZeroPeriod(group.name.clone()));
+        }
+    }
+    for actor in actors {
+        let Some(spec) = &actor.spec else { continue };
+        let Some(group) = groups.get(spec.group.index()) else {
+            errors.push(SpecError::UnknownGroup(actor.name.clone()));
+            continue;
+        };
+        let ends = spec.restart != Restart::Permanent && group.auto_shutdown != AutoShutdown::Never;
+        if spec.significant && !ends {
+            errors.push(SpecError::Significant(actor.name.clone()));
+        }
+    }
 }
 
 /// Takes away actors whose dependencies are gone until none is left, or only a cycle.

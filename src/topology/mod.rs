@@ -14,6 +14,7 @@ use crate::config::{Config, Mode};
 use crate::ops::sources::StatusSources;
 use crate::runtime::child::SpecError;
 use crate::runtime::fault::FaultSpec;
+use crate::runtime::restart::Intensity;
 use crate::runtime::system::{System, SystemBuilder, SystemSettings, Threading, Wrap};
 use crate::trading::risk::KillSwitch;
 use crate::trading::venue::binance::Credentials;
@@ -137,9 +138,20 @@ impl Engine {
 /// The limits of the runtime that the configuration sets; the others keep their defaults.
 fn settings(config: &Config) -> SystemSettings {
     let mut settings = SystemSettings { phase_names: PHASES.to_vec(), ..SystemSettings::default() };
-    settings.intensity.count_max = config.supervisor.restarts_max as usize;
-    settings.intensity.period = config.supervisor.period;
+    settings.intensity = intensity(config);
+    settings.root_intensity = Intensity {
+        count_max: config.supervisor.group_restarts_max as usize,
+        period: config.supervisor.group_period,
+    };
     settings
+}
+
+/// What every group of actors may spend.
+fn intensity(config: &Config) -> Intensity {
+    Intensity {
+        count_max: config.supervisor.restarts_max as usize,
+        period: config.supervisor.period,
+    }
 }
 
 /// A phase's share of the drain: together they stay below the hard limit of 8 s.

@@ -11,6 +11,7 @@ use crate::ops::watch::{Watch, WatchSettings};
 use crate::runtime::actor::{Actor, ActorId, Cx, Fault};
 use crate::runtime::child::ChildSpec;
 use crate::runtime::fault::FaultSpec;
+use crate::runtime::group::{GroupId, GroupSpec};
 use crate::runtime::health::Cell;
 use crate::runtime::idle::IdleStrategy;
 use crate::runtime::mailbox::{Latest, Mailbox};
@@ -44,7 +45,7 @@ use super::edges::{
     StrategyWires, VenueActors, VenuePlace, VenueWires, market_records, name_actors,
 };
 use super::oversight::{cancel_on_fresh_connections, engine_state, idle_labels, rate_limits};
-use super::{Engine, EngineError, Parts, drain_timeout};
+use super::{Engine, EngineError, Parts, drain_timeout, intensity};
 
 pub(super) struct Wiring<'a> {
     config: &'a Config,
@@ -56,7 +57,10 @@ pub(super) struct Wiring<'a> {
     market_records: Mailbox<Entry>,
     journal_view: View<JournalView>,
     venues: Vec<VenueWires>,
+    /// By venue.
+    venue_groups: Vec<GroupId>,
     strategies: Vec<StrategyWires>,
+    strategy_group: GroupId,
 }
 
 type Built = Result<Box<dyn Actor>, Fault>;
@@ -75,6 +79,12 @@ impl<'a> Wiring<'a> {
             None => recover_if_there(&parts.journal_dir)?,
         };
         let (venues, strategies) = name_actors(config, &mut builder);
+        let mut group = |name: &str| {
+            builder.group(GroupSpec { intensity: intensity(config), ..GroupSpec::new(name) })
+        };
+        let strategy_group = group("strategies");
+        let venue_groups =
+            config.venues.iter().map(|v| group(&format!("venue-{}", v.name))).collect();
         let journal = builder.actor("journal", false);
         let books = venues.iter().map(|v| v.book).collect();
         let mut wiring = Self {
@@ -87,7 +97,9 @@ impl<'a> Wiring<'a> {
             journal,
             journal_view: View::new(),
             venues: Vec::new(),
+            venue_groups,
             strategies: Vec::new(),
+            strategy_group,
         };
         for (index, actors) in venues.into_iter().enumerate() {
             wiring.venue_edges(index, actors, &strategies, &carried);
@@ -234,6 +246,7 @@ impl<'a> Wiring<'a> {
             Ok(Box::new(FeedReader::new(settings.clone(), ports, Box::new(dialect), dialer)))
         });
         spec.essential = true;
+        spec.group = self.venue_groups[index];
         self.builder.child(id, spec);
         Ok(())
     }
@@ -251,7 +264,7 @@ impl<'a> Wiring<'a> {
         let (instruments, http) = (Arc::clone(&self.instruments), self.parts.world.http.clone());
         let venue = venue_id(index);
         let (id, book) = (v.actors.rest, v.actors.book);
-        let spec = self.child(id, 2, vec![book], move |_| {
+        let mut spec = self.child(id, 2, vec![book], move |_| {
             let ports = RestPorts {
                 requests: requests.inbox(),
                 book: snapshots.outbox(),
@@ -261,6 +274,7 @@ impl<'a> Wiring<'a> {
             let client = http().map_err(|e| Fault::fatal(e.to_string()))?;
             Ok(Box::new(RestWorker::new(settings.clone(), ports, Box::new(dialect), client)))
         });
+        spec.group = self.venue_groups[index];
         self.builder.child(id, spec);
     }
 
@@ -291,6 +305,7 @@ impl<'a> Wiring<'a> {
             Ok(Box::new(BookBuilder::new(settings.clone(), ports)))
         });
         spec.essential = true;
+        spec.group = self.venue_groups[index];
         self.builder.child(id, spec);
     }
 
@@ -338,6 +353,7 @@ impl<'a> Wiring<'a> {
         spec.must_drain = true;
         // Orders that nobody is left to cancel; not those that are meant to stay.
         spec.emergency = self.config.on_exit == OnExit::Cancel;
+        spec.group = self.venue_groups[index];
         self.builder.child(id, spec);
         Ok(())
     }
@@ -419,6 +435,7 @@ impl<'a> Wiring<'a> {
             Ok(Box::new(StrategyRunner::new(settings.clone(), ports, strategy)))
         });
         spec.essential = true;
+        spec.group = self.strategy_group;
         self.builder.child(id, spec);
         Ok(())
     }
@@ -430,11 +447,13 @@ impl<'a> Wiring<'a> {
             return;
         };
         let id = self.builder.actor("venue", false);
-        let spec = self.child(id, LAST_PHASE, Vec::new(), move |_| {
+        let mut spec = self.child(id, LAST_PHASE, Vec::new(), move |_| {
             let acceptor = accept().map_err(|e| Fault::fatal(e.to_string()))?;
             let venue = Venue::new(&settings, acceptor).map_err(|e| Fault::Config(e.into()))?;
             Ok(Box::new(venue))
         });
+        // A restart of those around it must not wipe the venue.
+        spec.group = self.builder.group(GroupSpec::new("embedded"));
         self.builder.child(id, spec);
     }
 
