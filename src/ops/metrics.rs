@@ -8,6 +8,7 @@ use std::fmt::{Display, Write};
 
 use super::health::Health;
 use super::status::{ActorStatus, MailboxStatus, Status};
+use super::supervision::SupervisorStatus;
 
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,6 +62,7 @@ impl Display for Label<'_> {
 pub fn render(status: &Status, health: &Health) -> String {
     let mut page = Page::default();
     engine(&mut page, status, health);
+    supervisor(&mut page, &status.supervisor);
     actors(&mut page, &status.actors);
     mailboxes(&mut page, &status.actors);
     feeds(&mut page, status);
@@ -97,7 +99,7 @@ fn engine(page: &mut Page, status: &Status, health: &Health) {
 type ActorSeries = (&'static str, &'static str, &'static str, fn(&ActorStatus) -> String);
 
 fn actors(page: &mut Page, actors: &[ActorStatus]) {
-    let series: [ActorSeries; 7] = [
+    let series: [ActorSeries; 15] = [
         ("pindrop_actor_up", "gauge", "1 while the actor takes turns.", |a| {
             u8::from(matches!(a.state, "running" | "draining")).to_string()
         }),
@@ -115,6 +117,30 @@ fn actors(page: &mut Page, actors: &[ActorStatus]) {
         ("pindrop_actor_turn_max_seconds", "gauge", "The longest turn.", |a| {
             (a.turn_max_us as f64 / 1e6).to_string()
         }),
+        ("pindrop_actor_long_turns_total", "counter", "Turns beyond 100 ms.", |a| {
+            a.long_turns.to_string()
+        }),
+        ("pindrop_actor_consecutive_failures", "gauge", "Failures in a row.", |a| {
+            a.consecutive.to_string()
+        }),
+        ("pindrop_actor_messages_in_total", "counter", "Messages taken.", |a| {
+            a.messages_in.to_string()
+        }),
+        ("pindrop_actor_messages_out_total", "counter", "Messages offered alone.", |a| {
+            a.messages_out.to_string()
+        }),
+        ("pindrop_actor_lost_in_flight_total", "counter", "In hand at a panic.", |a| {
+            a.in_flight_lost.to_string()
+        }),
+        ("pindrop_actor_stalls_total", "counter", "Times without progress.", |a| {
+            a.stalls.to_string()
+        }),
+        ("pindrop_actor_interrupted_total", "counter", "Uses of interrupt handles.", |a| {
+            a.interrupted.to_string()
+        }),
+        ("pindrop_actor_cpu_seconds_total", "counter", "Its thread's time on a core.", |a| {
+            seconds_from_ms(a.cpu_ms).to_string()
+        }),
     ];
     for (name, kind, help, value) in series {
         page.family(name, kind, help);
@@ -122,12 +148,44 @@ fn actors(page: &mut Page, actors: &[ActorStatus]) {
             page.sample(name, &[("actor", &actor.id)], value(actor));
         }
     }
+    let name = "pindrop_actor_switches_total";
+    page.family(name, "counter", "Context switches of its thread.");
+    for a in actors {
+        for (kind, n) in
+            [("voluntary", a.switches_voluntary), ("involuntary", a.switches_involuntary)]
+        {
+            page.sample(name, &[("actor", &a.id), ("kind", kind)], n);
+        }
+    }
+}
+
+fn supervisor(page: &mut Page, status: &SupervisorStatus) {
+    let series = [
+        ("pindrop_suspended_total", "counter", "Pauses of the whole process.", status.suspended),
+        ("pindrop_stale_events_total", "counter", "Reports that came late.", status.stale_events),
+        ("pindrop_pins_lost_total", "counter", "Threads found off their core.", status.pins_lost),
+        (
+            "pindrop_overprovisioned",
+            "gauge",
+            "1 with fewer cores than hot threads.",
+            u64::from(status.overprovisioned),
+        ),
+    ];
+    for (name, kind, help, value) in series {
+        page.family(name, kind, help);
+        page.sample(name, &[], value);
+    }
+    let name = "pindrop_errors_total";
+    page.family(name, "counter", "Errors of actors by place.");
+    for e in &status.errors {
+        page.sample(name, &[("actor", &e.actor), ("kind", e.kind), ("at", &e.at)], e.count);
+    }
 }
 
 type MailboxSeries = (&'static str, &'static str, &'static str, fn(&MailboxStatus) -> u64);
 
 fn mailboxes(page: &mut Page, actors: &[ActorStatus]) {
-    let series: [MailboxSeries; 6] = [
+    let series: [MailboxSeries; 8] = [
         ("pindrop_mailbox_depth", "gauge", "Messages waiting.", |m| m.depth),
         ("pindrop_mailbox_capacity", "gauge", "Most that may wait.", |m| m.capacity as u64),
         ("pindrop_mailbox_high_water", "gauge", "Most that ever waited.", |m| m.high_water),
@@ -136,6 +194,8 @@ fn mailboxes(page: &mut Page, actors: &[ActorStatus]) {
         ("pindrop_mailbox_conflated_total", "counter", "Values replaced by newer ones.", |m| {
             m.conflated
         }),
+        ("pindrop_mailbox_sent_total", "counter", "Offers made.", |m| m.sent),
+        ("pindrop_mailbox_handled_total", "counter", "Messages handled.", |m| m.handled),
     ];
     for (name, kind, help, value) in series {
         page.family(name, kind, help);
@@ -143,6 +203,15 @@ fn mailboxes(page: &mut Page, actors: &[ActorStatus]) {
             for mailbox in &actor.mailboxes {
                 let labels = [("edge", mailbox.edge.as_str()), ("actor", actor.id.as_str())];
                 page.sample(name, &labels, value(mailbox));
+            }
+        }
+    }
+    let name = "pindrop_dead_letters_total";
+    page.family(name, "counter", "Messages dropped, by reason.");
+    for actor in actors {
+        for mailbox in &actor.mailboxes {
+            for (reason, count) in &mailbox.dropped_by {
+                page.sample(name, &[("edge", &mailbox.edge), ("reason", reason)], count);
             }
         }
     }

@@ -12,6 +12,8 @@ pub mod health;
 mod verdict;
 // Views -> text and numbers.
 mod rows;
+// The supervisor itself.
+mod supervision;
 // The one object behind page, metrics and `status.json`.
 pub mod status;
 // The status as Prometheus text.

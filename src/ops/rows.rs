@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::MonoNs;
 use crate::runtime::health::Cell;
 use crate::runtime::mailbox::Edge;
+use crate::runtime::thread::ThreadFacts;
 use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{Instrument, InstrumentId, Level, Notional, Reason};
 use crate::trading::telemetry::{
@@ -26,7 +27,14 @@ const EVENTS_MAX: usize = 50;
 const BALANCE_DECIMALS: u8 = 8;
 
 /// One actor, without its mailboxes.
-pub(super) fn actor(cell: &Cell, idle: String, beat_age_ms: u64, stalled: bool) -> ActorStatus {
+pub(super) fn actor(
+    cell: &Cell,
+    now: MonoNs,
+    idle: String,
+    beat_age_ms: u64,
+    stalled: bool,
+) -> ActorStatus {
+    let thread = ThreadFacts::of(cell.tid());
     ActorStatus {
         id: cell.name().to_owned(),
         tid: cell.tid(),
@@ -36,12 +44,25 @@ pub(super) fn actor(cell: &Cell, idle: String, beat_age_ms: u64, stalled: bool) 
         state: cell.state().label(),
         generation: cell.generation(),
         restarts: cell.restarts(),
+        consecutive: cell.consecutive(),
         last_exit: cell.last_exit(),
+        uptime_ms: cell.ready_since().map_or(0, |since| ms(now.since(since))),
         beat_age_ms,
         turns: cell.beat(),
         busy_turns: cell.busy_turns(),
         turn_max_us: cell.turn_max_ns() / 1_000,
+        long_turns: cell.long_turns(),
+        messages_in: 0,
+        messages_out: 0,
+        in_flight_lost: 0,
         stalled,
+        stalls: cell.stalls(),
+        stall_age_ms: ms(cell.stall_age()),
+        interrupted: cell.interrupted(),
+        cpus_allowed: thread.cpus_allowed,
+        cpu_ms: thread.cpu_ms,
+        switches_voluntary: thread.switches_voluntary,
+        switches_involuntary: thread.switches_involuntary,
         mailboxes: Vec::new(),
     }
 }
@@ -49,6 +70,12 @@ pub(super) fn actor(cell: &Cell, idle: String, beat_age_ms: u64, stalled: bool) 
 /// One mailbox.
 pub(super) fn mailbox(edge: &dyn Edge) -> MailboxStatus {
     let counts = edge.counts();
+    let reasons = [
+        ("overflow", counts.dropped_overflow),
+        ("closed", counts.dropped_closed),
+        ("restart", counts.dropped_restart),
+        ("resync", counts.dropped_resync),
+    ];
     MailboxStatus {
         edge: edge.spec().name.clone(),
         depth: counts.left,
@@ -56,7 +83,11 @@ pub(super) fn mailbox(edge: &dyn Edge) -> MailboxStatus {
         high_water: counts.high_water,
         refused: counts.refused,
         dropped: counts.dropped(),
+        dropped_by: reasons.into_iter().filter(|(_, n)| *n > 0).collect(),
         conflated: counts.conflated,
+        sent: counts.sent,
+        handled: counts.handled,
+        lost_in_flight: counts.lost_in_flight,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::clock::{MonoNs, UtcNs};
 use crate::runtime::events::SupervisorEvent;
 use crate::runtime::health::HealthTable;
 use crate::runtime::mailbox::Edge;
+use crate::runtime::tally::Tally;
 use crate::runtime::view::View;
 use crate::trading::domain::Instruments;
 use crate::trading::telemetry::{BooksView, FeedView, JournalView, OrdersView, StrategyView};
@@ -126,8 +127,12 @@ pub struct StatusSources {
     pub started: MonoNs,
     /// Every actor, by id.
     pub health: HealthTable,
+    /// What the supervisor counts.
+    pub tally: Tally,
     /// The idle strategy of every actor, by id; known once the threads are planned.
     idle: OnceLock<Vec<String>>,
+    /// The plan of threads in one line; known at the same time.
+    plan: OnceLock<String>,
     /// Every mailbox.
     pub edges: Arc<[Arc<dyn Edge>]>,
     /// What is traded.
@@ -159,7 +164,9 @@ impl StatusSources {
             mode: mode.to_owned(),
             started,
             health,
+            tally: Tally::default(),
             idle: OnceLock::new(),
+            plan: OnceLock::new(),
             edges: Arc::new([]),
             instruments,
             feeds: Vec::new(),
@@ -176,6 +183,16 @@ impl StatusSources {
     /// Tells the idle strategy of every actor, by id. The first telling counts.
     pub fn set_idle(&self, labels: Vec<String>) {
         let _ = self.idle.set(labels);
+    }
+
+    /// Tells the plan of threads. The first telling counts.
+    pub fn set_plan(&self, line: String) {
+        let _ = self.plan.set(line);
+    }
+
+    /// The plan of threads in one line; empty before it is known.
+    pub fn plan(&self) -> &str {
+        self.plan.get().map_or("", String::as_str)
     }
 
     /// The idle strategy of an actor; empty before it is known.

@@ -14,6 +14,7 @@ use crate::runtime::actor::ActorId;
 use super::health::{Beats, Health};
 use super::rows;
 use super::sources::StatusSources;
+use super::supervision::{self, SupervisorStatus};
 use super::verdict;
 
 /// The answer of `/status`, and the content of `status.json`.
@@ -31,6 +32,8 @@ pub struct Status {
     pub reasons: Vec<String>,
     /// Since the engine began.
     pub uptime_ms: u64,
+    /// The supervisor itself.
+    pub supervisor: SupervisorStatus,
     /// Every actor.
     pub actors: Vec<ActorStatus>,
     /// Every instrument of every feed.
@@ -78,8 +81,12 @@ pub struct ActorStatus {
     pub generation: u32,
     /// How often it was restarted.
     pub restarts: u32,
+    /// Failures in a row as of the last one.
+    pub consecutive: u32,
     /// How its previous life ended.
     pub last_exit: Option<String>,
+    /// Since this life became ready; 0 while none is.
+    pub uptime_ms: u64,
     /// Since its last turn, as far as the ops actor looked.
     pub beat_age_ms: u64,
     /// Turns taken.
@@ -88,8 +95,30 @@ pub struct ActorStatus {
     pub busy_turns: u64,
     /// The longest turn.
     pub turn_max_us: u64,
+    /// Measured turns that took longer than 100 ms.
+    pub long_turns: u64,
+    /// Messages taken from mailboxes.
+    pub messages_in: u64,
+    /// Messages offered to the mailboxes that it alone feeds.
+    pub messages_out: u64,
+    /// Messages that were in hand when a life panicked.
+    pub in_flight_lost: u64,
     /// Whether it makes no progress.
     pub stalled: bool,
+    /// How often the supervisor found it without progress.
+    pub stalls: u32,
+    /// For how long now, as last reported.
+    pub stall_age_ms: u64,
+    /// How often its interrupt handles were used.
+    pub interrupted: u32,
+    /// The cores its thread may run on, as the kernel says.
+    pub cpus_allowed: String,
+    /// Its thread's time on a core.
+    pub cpu_ms: u64,
+    /// How often its thread waited for something.
+    pub switches_voluntary: u64,
+    /// How often the core was taken from its thread.
+    pub switches_involuntary: u64,
     /// The mailboxes it takes from.
     pub mailboxes: Vec<MailboxStatus>,
 }
@@ -109,8 +138,16 @@ pub struct MailboxStatus {
     pub refused: u64,
     /// Messages dropped, for whatever reason.
     pub dropped: u64,
+    /// The same by reason; only reasons that occurred.
+    pub dropped_by: BTreeMap<&'static str, u64>,
     /// Values replaced by newer ones.
     pub conflated: u64,
+    /// Offers made.
+    pub sent: u64,
+    /// Messages handled.
+    pub handled: u64,
+    /// In hand when the consumer panicked.
+    pub lost_in_flight: u64,
 }
 
 /// One instrument of one feed.
@@ -345,7 +382,8 @@ impl StatusBuilder {
             state: verdict::state_word(engine.stage, findings.worst),
             reasons: findings.reasons,
             uptime_ms: ms(now.since(sources.started)),
-            actors: self.actors(),
+            supervisor: supervision::supervisor(sources),
+            actors: self.actors(now),
             feeds: rows::feeds(sources, now),
             books: rows::books(sources),
             orders: OrdersStatus::default(),
@@ -364,7 +402,7 @@ impl StatusBuilder {
         (status, health)
     }
 
-    fn actors(&self) -> Vec<ActorStatus> {
+    fn actors(&self, now: MonoNs) -> Vec<ActorStatus> {
         let sources = &*self.sources;
         let mut actors: Vec<_> = sources
             .health
@@ -372,13 +410,22 @@ impl StatusBuilder {
             .enumerate()
             .map(|(index, cell)| {
                 let idle = sources.idle_of(index).to_owned();
-                rows::actor(cell, idle, ms(self.beats.age(index)), self.beats.stalled(index))
+                let (age, stalled) = (ms(self.beats.age(index)), self.beats.stalled(index));
+                rows::actor(cell, now, idle, age, stalled)
             })
             .collect();
         for edge in &*sources.edges {
             let ActorId(to) = edge.spec().to;
+            let mailbox = rows::mailbox(&**edge);
+            if let [ActorId(from)] = edge.spec().from[..]
+                && let Some(actor) = actors.get_mut(usize::from(from))
+            {
+                actor.messages_out += mailbox.sent;
+            }
             if let Some(actor) = actors.get_mut(usize::from(to)) {
-                actor.mailboxes.push(rows::mailbox(&**edge));
+                actor.messages_in += mailbox.handled + mailbox.lost_in_flight;
+                actor.in_flight_lost += mailbox.lost_in_flight;
+                actor.mailboxes.push(mailbox);
             }
         }
         actors

@@ -4,7 +4,6 @@
 //! asked about threads differs. It never blocks.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
@@ -12,28 +11,23 @@ use crate::clock::{MonoNs, UtcNs};
 use super::actor::{ActorId, EdgeId};
 use super::events::{EventLog, Line, SupervisorEvent};
 use super::exit::{EXIT_BUDGET, ExitReason};
-use super::health::{ActorState, Cell, HealthTable, Phase};
+use super::health::{Cell, HealthTable};
 use super::host::HostControl;
+use super::lookout::{Losses, NextLooks, edge_line};
 use super::mailbox::Edge;
 use super::protocol::{Action, Event};
 use super::reaper::Reaper;
 use super::report::{ActorOutcome, Outcome, PhaseOutcome};
 use super::seat::{Reports, SeatControl};
-use super::stall::{ThreadLook, Verdict, Watch};
+use super::stall::{Quota, ThreadLook, Watch};
 use super::supervisor::Supervisor;
 use super::system::Hooks;
+use super::tally::{DistinctError, Tally};
 use super::thread::spawn;
 use super::wake::Waker;
 
 /// A supervisor that was itself not running for longer than this accuses nobody.
 const SUSPENDED_AFTER: Duration = Duration::from_millis(250);
-/// Ticks between two looks at the edges' losses.
-const LOSS_TICKS: u32 = 20;
-/// Lines about losses per edge before they are summed up.
-const LOSS_LINES: u32 = 10;
-/// How often they are summed up then.
-const LOSS_SUMMARY: Duration = Duration::from_secs(300);
-
 /// One actor, as the driver reaches it.
 pub(super) struct Reach {
     pub(super) control: Arc<SeatControl>,
@@ -44,14 +38,7 @@ pub(super) struct Reach {
     pub(super) watch: Watch,
     /// The thread when it was warned of, and when that was.
     pub(super) look: (ThreadLook, MonoNs),
-}
-
-/// What was said about an edge's losses.
-#[derive(Clone, Copy, Debug, Default)]
-struct Losses {
-    told: u64,
-    lines: u32,
-    next: MonoNs,
+    pub(super) stall_lines: Quota,
 }
 
 /// The driver's state.
@@ -66,12 +53,13 @@ pub(super) struct Driver {
     pub(super) reaper: Option<Reaper>,
     pub(super) phase_names: Vec<&'static str>,
     pub(super) emergency_limit: Duration,
+    pub(super) tally: Tally,
     /// Pills that found no room yet.
     pills: Vec<EdgeId>,
-    losses: Vec<Losses>,
+    pub(super) losses: Vec<Losses>,
     actions: Vec<Action>,
     last_tick: Option<MonoNs>,
-    ticks: u32,
+    pub(super) next_looks: NextLooks,
     begun: MonoNs,
     drain_begun: Option<MonoNs>,
     exit: Option<i32>,
@@ -89,6 +77,7 @@ pub(super) struct DriverParts {
     pub(super) reaper: Option<Reaper>,
     pub(super) phase_names: Vec<&'static str>,
     pub(super) emergency_limit: Duration,
+    pub(super) tally: Tally,
     pub(super) begun: MonoNs,
 }
 
@@ -96,6 +85,8 @@ impl Driver {
     pub(super) fn new(parts: DriverParts) -> Self {
         Self {
             losses: vec![Losses::default(); parts.edges.len()],
+            next_looks: NextLooks::after(parts.begun),
+            tally: parts.tally,
             core: parts.core,
             health: parts.health,
             edges: parts.edges,
@@ -109,7 +100,6 @@ impl Driver {
             pills: Vec::new(),
             actions: Vec::new(),
             last_tick: None,
-            ticks: 0,
             begun: parts.begun,
             drain_begun: None,
             exit: None,
@@ -126,13 +116,19 @@ impl Driver {
         match &event {
             Event::Exited { actor, generation, reason } => {
                 self.reach[actor.index()].watch.forget(now);
+                self.health[actor.index()].set_stall_age(Duration::ZERO);
+                self.health[actor.index()].set_ready_since(None);
                 self.tell_exit(utc, *actor, *generation, reason);
             }
-            Event::Ready { actor, .. } => self.reach[actor.index()].watch.forget(now),
+            Event::Ready { actor, .. } => {
+                self.reach[actor.index()].watch.forget(now);
+                self.health[actor.index()].set_ready_since(Some(now));
+            }
             _ => {}
         }
         let mut actions = std::mem::take(&mut self.actions);
         self.core.step(now, event, &mut actions);
+        self.tally.set_stale_events(self.core.stale_events());
         if self.core.is_draining() && self.drain_begun.is_none() {
             self.drain_begun = Some(now);
         }
@@ -146,18 +142,13 @@ impl Driver {
     pub(super) fn tick(&mut self, now: MonoNs, utc: UtcNs) {
         let gap = self.last_tick.replace(now).map_or(Duration::ZERO, |last| now.since(last));
         if gap > SUSPENDED_AFTER {
+            self.tally.count_suspended();
             self.say(utc, Line::warn("sup.suspended").kv("gap_ms", gap.as_millis()));
             self.reach.iter_mut().for_each(|r| r.watch.reset(now));
         }
-        for i in 0..self.reach.len() {
-            self.watch(now, utc, i);
-        }
+        self.look_around(now, utc);
         for edge in std::mem::take(&mut self.pills) {
             self.send_pill(edge);
-        }
-        self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(LOSS_TICKS) {
-            self.tell_losses(now, utc);
         }
         self.handle(now, utc, Event::Tick);
     }
@@ -173,20 +164,22 @@ impl Driver {
         self.log.push(event);
     }
 
-    /// One line per actor, on request.
-    pub(super) fn dump(&mut self, utc: UtcNs) {
-        for cell in Arc::clone(&self.health).iter() {
-            let line = Line::info("actor.dump")
-                .kv("actor", cell.name())
-                .kv("state", cell.state().label())
-                .kv("gen", cell.generation())
-                .kv("restarts", cell.restarts())
-                .kv("turns", cell.beat())
-                .kv("busy_turns", cell.busy_turns())
-                .kv("turn_max_us", cell.turn_max_ns() / 1_000)
-                .kv("last_msg", self.last_message(cell));
+    /// Everything there is to say of every actor and every mailbox, on request.
+    pub(super) fn dump(&mut self, now: MonoNs, utc: UtcNs) {
+        for i in 0..self.health.len() {
+            let line = self.portrait(now, i, Line::info("actor.dump"));
             self.say(utc, line);
         }
+        for edge in Arc::clone(&self.edges).iter() {
+            self.say(utc, edge_line(edge.as_ref()));
+        }
+        let line = Line::info("sup.dump")
+            .kv("suspended", self.tally.suspended())
+            .kv("stale_events", self.tally.stale_events())
+            .kv("pins_lost", self.tally.pins_lost())
+            .kv("overprovisioned", self.tally.overprovisioned())
+            .kv("errors", self.tally.errors().len());
+        self.say(utc, line);
         if let Some(hook) = &mut self.hooks.dump {
             hook();
         }
@@ -231,6 +224,7 @@ impl Driver {
                 }
             }
             Action::Mark(actor, state) => self.health[actor.index()].set_state(state),
+            Action::Failures(actor, count) => self.health[actor.index()].set_consecutive(count),
             Action::Say(line) => self.say(utc, line),
             Action::Exit(code) => self.exit = Some(code),
         }
@@ -307,12 +301,12 @@ impl Driver {
     }
 
     /// Messages waiting for the actor.
-    fn left(&self, actor: ActorId) -> u64 {
+    pub(super) fn left(&self, actor: ActorId) -> u64 {
         self.edges.iter().filter(|e| e.spec().to == actor).map(|e| e.counts().left).sum()
     }
 
     /// The breadcrumb: `edge#number` of the message taken last.
-    fn last_message(&self, cell: &Cell) -> String {
+    pub(super) fn last_message(&self, cell: &Cell) -> String {
         let Some((edge, seq)) = cell.last_message() else { return "none".to_owned() };
         let name = self.edges.get(edge.index()).map_or("?", |e| e.spec().name.as_str());
         format!("{name}#{seq}")
@@ -339,79 +333,13 @@ impl Driver {
         }
         line = line.kv("last_msg", self.last_message(&cell)).kv("left", self.left(actor));
         cell.set_last_exit(describe(reason));
+        if !reason.is_normal() {
+            let at = if at.is_empty() { message.clone() } else { at.to_owned() };
+            let (actor, kind) = (cell.name().to_owned(), reason.kind());
+            let error = DistinctError { actor, kind, at, message, first: utc, last: utc, count: 1 };
+            line = line.kv("seen", self.tally.note(error));
+        }
         self.say(utc, line);
-    }
-
-    /// Samples one actor's progress.
-    fn watch(&mut self, now: MonoNs, utc: UtcNs, i: usize) {
-        let cell = Arc::clone(&self.health[i]);
-        let reach = &mut self.reach[i];
-        let Some(host) = &reach.host else { return };
-        if !matches!(cell.state(), ActorState::Running | ActorState::Draining) {
-            return;
-        }
-        let (phase, deadline) = cell.phase();
-        let in_turn = host.in_turn.load(Ordering::Relaxed);
-        let own_turn = in_turn == u32::try_from(i).unwrap_or(u32::MAX).saturating_add(1);
-        let declared = matches!(phase, Phase::Parked | Phase::Blocking);
-        let excused = if declared { deadline } else { MonoNs::ZERO };
-        if reach.shares_host && !own_turn && !declared {
-            // The seat that is in its turn is accused, not those that wait for it.
-            reach.watch.reset(now);
-        }
-        let Some(verdict) = reach.watch.sample(now, cell.beat(), excused) else { return };
-        let (actor, generation) =
-            (ActorId(u16::try_from(i).unwrap_or(u16::MAX)), cell.generation());
-        match verdict {
-            Verdict::Warn(age) => {
-                reach.look = (ThreadLook::at(cell.tid()), now);
-                self.tell_stall(utc, &cell, age);
-                self.handle(now, utc, Event::Stalled { actor, generation });
-            }
-            Verdict::Clear(age) => {
-                let line = Line::info("stall.clear").kv("actor", cell.name());
-                self.say(utc, line.kv("age_ms", age.as_millis()));
-                self.handle(now, utc, Event::Recovered { actor, generation });
-            }
-            Verdict::Fail(age) => {
-                let (look, since) = &reach.look;
-                let doing = ThreadLook::at(cell.tid()).since(look, now.since(*since));
-                let message = self.last_message(&cell);
-                let how = format!("{doing} for {} ms; last message {message}", age.as_millis());
-                self.handle(now, utc, Event::Wedged { actor, generation, how });
-            }
-        }
-    }
-
-    fn tell_stall(&mut self, utc: UtcNs, cell: &Cell, age: Duration) {
-        let (phase, _) = cell.phase();
-        let mut line = Line::warn("stall.warn")
-            .kv("actor", cell.name())
-            .kv("age_ms", age.as_millis())
-            .kv("last_msg", self.last_message(cell));
-        if phase == Phase::Blocking {
-            line = line.kv("op", cell.op());
-        }
-        let look = ThreadLook::at(cell.tid());
-        self.say(utc, line.kv("thread", look.since(&ThreadLook::default(), Duration::ZERO)));
-    }
-
-    /// Names edges that lost messages since the last look.
-    fn tell_losses(&mut self, now: MonoNs, utc: UtcNs) {
-        for i in 0..self.edges.len() {
-            let (dropped, losses) = (self.edges[i].counts().dropped(), &mut self.losses[i]);
-            if dropped <= losses.told || (losses.lines >= LOSS_LINES && now < losses.next) {
-                continue;
-            }
-            let line = Line::warn("dead_letter")
-                .kv("edge", &self.edges[i].spec().name)
-                .kv("why", "dropped")
-                .kv("new", dropped - losses.told)
-                .kv("total", dropped);
-            *losses =
-                Losses { told: dropped, lines: losses.lines + 1, next: now.after(LOSS_SUMMARY) };
-            self.say(utc, line);
-        }
     }
 
     /// The end, as it was.

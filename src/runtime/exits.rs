@@ -114,6 +114,7 @@ impl Supervisor {
         let child = &mut self.children[actor.index()];
         let delay = child.backoff.next(lived, &mut self.random);
         let (attempt, id) = (child.backoff.attempts(), child.plan.group);
+        self.out.push(Action::Failures(actor, attempt));
         let group = &mut self.groups[id.index()];
         let verdict = group.window.record(now);
         if verdict == Verdict::Escalate || attempt >= self.limits.consecutive_max {

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
@@ -74,12 +75,16 @@ impl ActorState {
     }
 }
 
+/// A turn longer than this is counted: whatever else the actor does has waited for it.
+pub const TURN_LONG: Duration = Duration::from_millis(100);
+
 /// The counters of the actor's own thread.
 #[derive(Debug, Default)]
 struct Hot {
     beat: AtomicU64,
     busy_turns: AtomicU64,
     turn_max_ns: AtomicU64,
+    long_turns: AtomicU64,
     phase: AtomicU8,
     phase_deadline_ns: AtomicU64,
     breadcrumb_edge: AtomicU32,
@@ -105,6 +110,13 @@ pub struct Cell {
     state: AtomicU8,
     generation: AtomicU32,
     restarts: AtomicU32,
+    consecutive: AtomicU32,
+    /// When this generation became ready; zero while none is.
+    ready_ns: AtomicU64,
+    stalls: AtomicU32,
+    /// Zero while there is progress.
+    stall_age_ns: AtomicU64,
+    interrupted: AtomicU32,
     tid: AtomicI32,
     core: AtomicI32,
     pinned: AtomicBool,
@@ -126,6 +138,11 @@ impl Cell {
             state: AtomicU8::new(ActorState::Declared as u8),
             generation: AtomicU32::new(0),
             restarts: AtomicU32::new(0),
+            consecutive: AtomicU32::new(0),
+            ready_ns: AtomicU64::new(0),
+            stalls: AtomicU32::new(0),
+            stall_age_ns: AtomicU64::new(0),
+            interrupted: AtomicU32::new(0),
             tid: AtomicI32::new(0),
             core: AtomicI32::new(-1),
             pinned: AtomicBool::new(false),
@@ -168,6 +185,15 @@ impl Cell {
         if ns > self.hot.turn_max_ns.load(Ordering::Relaxed) {
             self.hot.turn_max_ns.store(ns, Ordering::Relaxed);
         }
+        if u128::from(ns) > TURN_LONG.as_nanos() {
+            let turns = self.hot.long_turns.load(Ordering::Relaxed);
+            self.hot.long_turns.store(turns + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Measured turns that took longer than [`TURN_LONG`].
+    pub fn long_turns(&self) -> u64 {
+        self.hot.long_turns.load(Ordering::Relaxed)
     }
 
     /// Declares what the actor does from here on and until when it may.
@@ -240,6 +266,48 @@ impl Cell {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Failures in a row as of the last one, each within a minute of its start.
+    pub fn consecutive(&self) -> u32 {
+        self.consecutive.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_consecutive(&self, failures: u32) {
+        self.consecutive.store(failures, Ordering::Relaxed);
+    }
+
+    /// When the present generation became ready; `None` while none is.
+    pub fn ready_since(&self) -> Option<MonoNs> {
+        let ns = self.ready_ns.load(Ordering::Relaxed);
+        (ns > 0).then(|| MonoNs::from_nanos(ns))
+    }
+
+    pub(super) fn set_ready_since(&self, since: Option<MonoNs>) {
+        self.ready_ns.store(since.map_or(0, |s| s.as_nanos().max(1)), Ordering::Relaxed);
+    }
+
+    /// How often the actor was found without progress.
+    pub fn stalls(&self) -> u32 {
+        self.stalls.load(Ordering::Relaxed)
+    }
+
+    /// How long the actor has made no progress, as far as that was reported; zero while it does.
+    pub fn stall_age(&self) -> Duration {
+        Duration::from_nanos(self.stall_age_ns.load(Ordering::Relaxed))
+    }
+
+    /// A stall was reported at this age; zero ends it.
+    pub(super) fn set_stall_age(&self, age: Duration) {
+        let ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        if self.stall_age_ns.swap(ns, Ordering::Relaxed) == 0 && ns > 0 {
+            self.stalls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often the supervisor has used the actor's interrupt handles.
+    pub fn interrupted(&self) -> u32 {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
     /// The kernel's id of the thread that runs the actor; 0 before the first start.
     pub fn tid(&self) -> i32 {
         self.tid.load(Ordering::Relaxed)
@@ -279,6 +347,7 @@ impl Cell {
 
     /// Frees the generation from its blocking calls; the number of handles used.
     pub(super) fn interrupt(&self) -> usize {
+        self.interrupted.fetch_add(1, Ordering::Relaxed);
         let interrupts = std::mem::take(&mut self.cold().interrupts);
         for interrupt in &interrupts {
             interrupt();

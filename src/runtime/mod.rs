@@ -40,9 +40,11 @@ mod supervisor;
 // The shell around it.
 mod driver;
 pub mod events;
+mod lookout;
 mod run;
 mod stall;
 pub mod stepper;
+pub mod tally;
 
 // One actor's lives, and the threads that take its turns.
 mod host;

@@ -164,6 +164,22 @@ pub(super) fn pin_current(core: u32) -> Result<(), String> {
     Err(format!("the kernel refuses core {core}"))
 }
 
+/// Pins another thread of this process again.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(super) fn pin_thread(tid: i32, core: u32) -> Result<(), String> {
+    let (Some(pid), Ok(id)) = (rustix::thread::Pid::from_raw(tid), usize::try_from(core)) else {
+        return Err(format!("no thread {tid}"));
+    };
+    if core >= CORE_ID_LIMIT {
+        return Err(format!("core {core} is beyond the kernel's CPU mask"));
+    }
+    let mut mask = rustix::thread::CpuSet::new();
+    mask.set(id);
+    rustix::thread::sched_setaffinity(Some(pid), &mask).map_err(|e| e.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

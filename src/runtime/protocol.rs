@@ -98,6 +98,8 @@ pub(super) enum Action {
         limit: Duration,
         code: i32,
     },
+    /// Publish how often the child failed in a row.
+    Failures(ActorId, u32),
     /// Publish where the child stands.
     Mark(ActorId, ActorState),
     Say(Line),

@@ -30,7 +30,7 @@ use super::reaper::Reaper;
 use super::report::Outcome;
 use super::seat::{Reports, Seat, SeatControl, SeatParts};
 use super::signal::Signals;
-use super::stall::{ThreadLook, Watch};
+use super::stall::{Quota, ThreadLook, Watch};
 use super::supervisor::Supervisor;
 use super::system::{System, index_u16};
 use super::thread::spawn;
@@ -83,7 +83,8 @@ impl System {
                 host: host.and_then(|h| hosts.get(h)).cloned(),
                 shares_host: host.is_some_and(|h| self.plan.hosts[h].seats.len() > 1),
                 watch: Watch::new(spec.stall_warn, spec.stall_fail),
-                look: (ThreadLook::default(), begun),
+                look: (ThreadLook::default(), MonoNs::ZERO),
+                stall_lines: Quota::default(),
             });
             plans.push(child_plan(&actor.name, spec));
         }
@@ -100,6 +101,7 @@ impl System {
             reaper,
             phase_names: self.settings.phase_names.clone(),
             emergency_limit: self.settings.emergency_limit,
+            tally: self.tally.clone(),
             begun,
         });
         Assembly { seats, driver, reports: rx }
@@ -154,6 +156,7 @@ impl System {
             .kv("plan", self.plan.line())
             .kv("cores", self.plan.usable_cores);
         run.driver.say(utc, line);
+        self.tally.set_overprovisioned(self.plan.overprovisioned);
         if self.plan.overprovisioned {
             let line = Line::warn("sup.overprovisioned")
                 .kv("cores", self.plan.usable_cores)
@@ -289,7 +292,7 @@ impl Run<'_> {
                     .say(utc, Line::info("signal").kv("name", "SIGHUP").kv("action", "ignored"));
             }
             if signals.take_dump() {
-                self.driver.dump(utc);
+                self.driver.dump(now, utc);
             }
         }
         if self.driver.core.is_draining() {

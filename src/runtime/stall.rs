@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::clock::MonoNs;
 
+use super::thread::proc_file;
+
 /// What a sample says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// No progress for this long; said once.
+    /// No progress for this long; said at the limit, then at doubled ages.
     Warn(Duration),
     /// Progress again, after this long; said once.
     Clear(Duration),
@@ -27,18 +29,22 @@ pub(super) struct Watch {
     /// When the beat was last seen to change.
     changed: MonoNs,
     warned: bool,
+    /// The age at which it is warned of (again).
+    warns_at: Duration,
     /// The age at which it is called wedged (again).
     fails_at: Duration,
 }
 
 impl Watch {
     pub(super) fn new(warn: Duration, fail: Duration) -> Self {
-        Self { warn, fail, beat: 0, changed: MonoNs::ZERO, warned: false, fails_at: fail }
+        let (beat, changed, warned) = (0, MonoNs::ZERO, false);
+        Self { warn, fail, beat, changed, warned, warns_at: warn, fails_at: fail }
     }
 
     /// Nobody is accused of what was before `now`.
     pub(super) fn reset(&mut self, now: MonoNs) {
         self.changed = now;
+        self.warns_at = self.warn;
         self.fails_at = self.fail;
     }
 
@@ -52,8 +58,7 @@ impl Watch {
         if beat != self.beat {
             let silent = now.since(self.changed);
             self.beat = beat;
-            self.changed = now;
-            self.fails_at = self.fail;
+            self.reset(now);
             return std::mem::take(&mut self.warned).then_some(Verdict::Clear(silent));
         }
         // A declared silence is no silence, also once it is over and the turn's beat is still to come.
@@ -65,10 +70,39 @@ impl Watch {
             self.warned = true;
             return Some(Verdict::Fail(age));
         }
-        if age >= self.warn && !self.warned {
+        if age >= self.warns_at {
+            self.warns_at = age.saturating_mul(2);
             self.warned = true;
             return Some(Verdict::Warn(age));
         }
+        None
+    }
+}
+
+/// Lines about the stalls of one actor: so many a minute, the others are counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Quota {
+    begun: MonoNs,
+    said: u32,
+    withheld: u64,
+}
+
+impl Quota {
+    const LINES_MAX: u32 = 5;
+    const PERIOD: Duration = Duration::from_secs(60);
+
+    /// Whether a line may be said at `now`; then with how many were withheld before it.
+    pub(super) fn admit(&mut self, now: MonoNs) -> Option<u64> {
+        if self.said == 0 || now.since(self.begun) >= Self::PERIOD {
+            let withheld = std::mem::take(&mut self.withheld);
+            *self = Self { begun: now, said: 1, withheld: 0 };
+            return Some(withheld);
+        }
+        if self.said < Self::LINES_MAX {
+            self.said += 1;
+            return Some(0);
+        }
+        self.withheld += 1;
         None
     }
 }
@@ -87,9 +121,7 @@ pub(super) struct ThreadLook {
 impl ThreadLook {
     /// Looks at a thread of this process; what cannot be read is left empty.
     pub(super) fn at(tid: i32) -> Self {
-        let read = |file: &str| {
-            std::fs::read_to_string(format!("/proc/self/task/{tid}/{file}")).unwrap_or_default()
-        };
+        let read = |file: &str| proc_file(tid, file);
         let stat = read("stat");
         // The name stands in parentheses and may contain anything; what follows the last one is the state.
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
@@ -97,10 +129,11 @@ impl ThreadLook {
         Self { state, cpu_ns, wchan: read("wchan") }
     }
 
-    /// In words, for a thread that was looked at `span` earlier as well.
+    /// In words, for a thread that was looked at `span` earlier as well; zero if it was not.
     pub(super) fn since(&self, earlier: &Self, span: Duration) -> String {
         let cpu = Duration::from_nanos(self.cpu_ns.saturating_sub(earlier.cpu_ns));
         match self.state {
+            Some('R') if span.is_zero() => "running".to_owned(),
             Some('R') if cpu * 10 >= span => "looping".to_owned(),
             Some('R') => "starved".to_owned(),
             Some(_) if self.wchan.is_empty() || self.wchan == "0" => "blocked".to_owned(),
@@ -140,13 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_warned_of_once_then_fails() {
-        check(&[(0, 1), (499, 1), (500, 1), (600, 1), (2_000, 1), (3_000, 1)], 0, "..w.f.");
+    fn silence_is_warned_of_at_doubled_ages_then_fails() {
+        check(&[(0, 1), (499, 1), (500, 1), (600, 1), (2_000, 1), (3_000, 1)], 0, "..w.fw");
+        check(&[(0, 1), (500, 1), (999, 1), (1_000, 1), (1_999, 1), (2_000, 1)], 0, ".w.w.f");
+    }
+
+    #[test]
+    fn s36_a_flapping_actor_is_named_five_times_a_minute() {
+        let mut quota = Quota::default();
+        let said = |quota: &mut Quota, s: u64| quota.admit(MonoNs::from_millis(s * 1_000));
+        let first: Vec<_> = (0..9).map(|s| said(&mut quota, s)).collect();
+        assert_eq!(first, [[Some(0); 5].as_slice(), &[None; 4]].concat());
+        assert_eq!((said(&mut quota, 59), said(&mut quota, 60)), (None, Some(5)));
+        assert_eq!(said(&mut quota, 61), Some(0));
     }
 
     #[test]
     fn a_failure_nobody_heeded_is_said_again() {
-        check(&[(0, 1), (500, 1), (2_000, 1), (3_999, 1), (4_000, 1), (4_050, 1)], 0, ".wf.f.");
+        check(&[(0, 1), (500, 1), (2_000, 1), (3_999, 1), (4_000, 1), (4_050, 1)], 0, ".wfwf.");
     }
 
     #[test]

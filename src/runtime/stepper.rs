@@ -116,6 +116,11 @@ impl Stepper {
         self.driver.log.clone()
     }
 
+    /// A handle that asks the system to drain.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
     /// The exit code, once the system has ended.
     pub fn exit_code(&self) -> Option<i32> {
         self.driver.exit()

@@ -140,7 +140,7 @@ fn letter(action: &Action) -> Option<String> {
         Action::Emergency => "E".to_owned(),
         Action::ArmReaper { code, .. } => format!("R{code}"),
         Action::Exit(code) => format!("!{code}"),
-        Action::Mark(..) | Action::Say(_) => return None,
+        Action::Failures(..) | Action::Mark(..) | Action::Say(_) => return None,
     })
 }
 

@@ -20,6 +20,7 @@ use super::mailbox::{Edge, EdgeSpec, Latest, Mailbox};
 use super::placement::{Machine, Plan, plan_hosts};
 use super::protocol::EdgePlan;
 use super::restart::Intensity;
+use super::tally::Tally;
 use super::validate;
 use super::wake::Waker;
 
@@ -157,6 +158,7 @@ pub struct SystemBuilder {
     errors: Vec<SpecError>,
     hooks: Hooks,
     log: EventLog,
+    tally: Tally,
     stop: StopHandle,
 }
 
@@ -176,6 +178,7 @@ impl SystemBuilder {
             errors,
             hooks: Hooks::default(),
             log: EventLog::default(),
+            tally: Tally::default(),
             stop,
         }
     }
@@ -277,6 +280,11 @@ impl SystemBuilder {
         self.log.clone()
     }
 
+    /// The supervisor's counts, as they will be.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
     /// A handle that asks the system to drain.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
@@ -328,6 +336,7 @@ impl SystemBuilder {
             plan,
             hooks: self.hooks,
             log: self.log,
+            tally: self.tally,
             stop: self.stop,
         })
     }
@@ -342,6 +351,7 @@ pub struct System {
     pub(super) plan: Plan,
     pub(super) hooks: Hooks,
     pub(super) log: EventLog,
+    pub(super) tally: Tally,
     pub(super) stop: StopHandle,
     pub(super) health: HealthTable,
     pub(super) edge_table: Arc<[Arc<dyn Edge>]>,

@@ -480,6 +480,7 @@ impl<'a> Wiring<'a> {
         }
         let system = self.builder.build().map_err(EngineError::Spec)?;
         sources.set_idle(idle_labels(system.plan(), sources.health.len()));
+        sources.set_plan(system.plan().line());
         Ok(Engine { system, sources, kill_switch: self.kill_switch })
     }
 
@@ -525,6 +526,7 @@ impl<'a> Wiring<'a> {
             Arc::clone(&self.instruments),
         );
         sources.edges = self.builder.edges();
+        sources.tally = self.builder.tally();
         for v in &self.venues {
             sources.feeds.push(Watched::new(name(v.actors.feed), v.feed_view.clone()));
             sources.books.push(Watched::new(name(v.actors.book), v.book_view.clone()));

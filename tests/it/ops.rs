@@ -280,8 +280,11 @@ fn status_has_the_fields_of_the_interface() {
     promised(&status, "open_orders, positions, cash, equity, rate_limits, latency_us, events");
     let actor = &status["actors"][0];
     promised(actor, "id, tid, core, pinned, idle, state, generation, restarts, last_exit");
-    promised(actor, "beat_age_ms, turns, busy_turns, turn_max_us, mailboxes");
-    let mailbox = "edge, depth, capacity, high_water, refused, dropped, conflated";
+    promised(actor, "beat_age_ms, turns, busy_turns, turn_max_us, mailboxes, uptime_ms");
+    promised(actor, "consecutive, long_turns, messages_in, messages_out, in_flight_lost, stalls");
+    promised(actor, "stall_age_ms, interrupted, cpus_allowed, cpu_ms, switches_voluntary");
+    promised(&status["supervisor"], "plan, overprovisioned, suspended, stale_events, errors");
+    let mailbox = "edge, depth, capacity, high_water, refused, dropped, dropped_by, conflated";
     promised(&actor["mailboxes"][0], mailbox);
     promised(&status["feeds"][0], "venue, symbol, transport, state, last_update_age_ms, messages");
     promised(&status["feeds"][0], "gaps, resyncs, reconnects");
