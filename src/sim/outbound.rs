@@ -12,6 +12,7 @@ use crate::net::server::ConnId;
 
 use super::exchange::{Exec, Report};
 use super::faults::{Corruption, Fault, FaultKind, Target};
+use super::json::in_micros;
 use super::listing::{Aggregate, Liquidity, Print};
 use super::session;
 use super::streams::{StreamKey, StreamKind, stamp};
@@ -235,12 +236,12 @@ impl Venue {
                 Report::Execution { order, .. } => order.account,
                 Report::Position { account, .. } => *account,
             };
-            let listeners: Vec<(ConnId, u64)> = self
+            let listeners: Vec<(ConnId, u64, bool)> = self
                 .sessions
                 .iter()
                 .flat_map(|(conn, session)| {
                     let of = session.subscriptions().iter().filter(|s| s.account == account);
-                    of.map(|s| (*conn, s.id))
+                    of.map(|s| (*conn, s.id, session.micros))
                 })
                 .collect();
             if listeners.is_empty() {
@@ -254,8 +255,13 @@ impl Venue {
                 Report::Position { .. } => (None, false),
             };
             self.about = about;
-            for (conn, id) in listeners {
-                self.send_report(conn, session::event(id, &event).into(), fill);
+            for (conn, id, micros) in listeners {
+                let text = if micros {
+                    session::event(id, &in_micros(&event))
+                } else {
+                    session::event(id, &event)
+                };
+                self.send_report(conn, text.into(), fill);
             }
             self.about = None;
         }

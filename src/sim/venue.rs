@@ -5,6 +5,7 @@
 //! moments give the same outputs.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,8 +102,10 @@ pub struct Venue {
     pub(super) streams: Streams,
     pub(super) sessions: BTreeMap<ConnId, Session>,
     pub(super) faults: Faults,
-    pub(super) silenced: Vec<ConnId>,
-    pub(super) sliced: Vec<ConnId>,
+    /// Connections that a fault keeps silent, and which fault.
+    pub(super) silenced: Vec<(ConnId, u64)>,
+    /// Connections that get one byte at a time, and by which fault.
+    pub(super) sliced: Vec<(ConnId, u64)>,
     /// Frames that a fault holds back until the next one.
     pub(super) held: BTreeMap<ConnId, (Target, Outgoing)>,
     /// Books as they were when a fault came.
@@ -111,8 +114,8 @@ pub struct Venue {
     pub(super) about: Option<usize>,
     /// When each WebSocket connection was made.
     pub(super) opened_at: BTreeMap<ConnId, (MonoNs, UtcNs)>,
-    /// When the latest WebSocket connections were made.
-    pub(super) connects: VecDeque<MonoNs>,
+    /// When the latest WebSocket connections were made, and from where.
+    pub(super) connects: VecDeque<(MonoNs, Option<IpAddr>)>,
     pub(super) connections: ConnectionLimits,
     pub(super) next_census: MonoNs,
     pub(super) name: String,

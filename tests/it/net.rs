@@ -135,7 +135,7 @@ fn echo(server: &mut Server, now: MonoNs) -> Option<String> {
             }
             ServerEvent::Upgrade { conn, .. } => assert!(server.accept_ws(conn)),
             ServerEvent::Message { conn, text } => assert!(server.send_text(conn, &text)),
-            ServerEvent::Binary { .. } => {}
+            ServerEvent::Binary { .. } | ServerEvent::Control { .. } => {}
             ServerEvent::Closed { why, .. } => closed = Some(why),
         }
     }
