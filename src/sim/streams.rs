@@ -164,6 +164,12 @@ impl Streams {
             || other_name(key).is_some_and(|k| self.by_key.contains_key(&k))
     }
 
+    /// Whether anybody listens to partial books of `speed`.
+    pub fn any_partial(&self, speed: usize) -> bool {
+        let same = |of: usize| of == speed || (of == NAMED_SLOW && speed == 1);
+        self.by_key.keys().any(|(_, kind)| matches!(kind, StreamKind::Partial(_, of) if same(*of)))
+    }
+
     /// The streams with listeners that tell by the clock and not when something happens.
     pub fn by_the_clock(&self) -> impl Iterator<Item = StreamKey> + '_ {
         let by_the_clock = |kind: StreamKind| {

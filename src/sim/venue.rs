@@ -17,7 +17,7 @@ use crate::runtime::actor::{Actor, Cx, Fault as ActorFault, Stop, Waits, Work};
 use super::control::HISTORY_SHOWN;
 use super::exchange::Exchange;
 use super::faults::{FaultKind, Faults, Target};
-use super::json::Json;
+use super::json::{Json, in_micros};
 use super::limits::Usage;
 use super::listing::{Liquidity, Listing};
 use super::market::Synthetic;
@@ -89,7 +89,6 @@ impl Snapshot {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Published {
     pub(super) top: Top,
-    pub(super) partial: [u64; 2],
 }
 
 /// The simulated venue.
@@ -160,28 +159,7 @@ impl Venue {
             let named = |why| format!("{}: {why}", path.display());
             Saved::read(path)?.restore(&mut exchange).map_err(named)?;
         }
-        let (mut markets, mut playback) = (Vec::new(), None);
-        match &settings.market {
-            MarketSettings::Synthetic { updates_per_s, volatility_centibps } => {
-                for (at, symbol) in settings.symbols.iter().enumerate() {
-                    let (rate, volatility) = (*updates_per_s, *volatility_centibps);
-                    let market = Synthetic::new(
-                        at,
-                        exchange.listings[at].rules.mid,
-                        settings.seed,
-                        rate,
-                        volatility,
-                    );
-                    let (seed, name) = (settings.market_seed, &symbol.symbol);
-                    markets.push(market.around(seed, name, settings.drift_bps));
-                }
-            }
-            MarketSettings::Recording { path, speed, hold } => {
-                let (play, recorded) = Playback::open(path, *speed, *hold)?;
-                exchange.use_recording(0, recorded);
-                playback = Some(play);
-            }
-        }
+        let (markets, playback) = liquidity(settings, &mut exchange)?;
         let symbols = settings.symbols.iter().map(|s| s.symbol.as_str());
         let names = symbols.clone().map(str::to_owned).collect();
         Ok(Self {
@@ -250,7 +228,6 @@ impl Venue {
         }
         for (published, listing) in self.published.iter_mut().zip(&self.exchange.listings) {
             published.top = listing.top();
-            published.partial = [listing.update_id(); 2];
         }
         self.next_flush = PERIODS.map(|period| self.now.after(period));
     }
@@ -295,18 +272,49 @@ impl Venue {
                 if self.faults.is_empty()
                     || !self.faults.hit(FaultKind::Gap, Target::Stream, Some(0), NOBODY)
                 {
-                    self.publish((0, StreamKind::Depth(0)), |_| text.clone());
+                    self.publish((0, StreamKind::Depth(0)), |micros| recorded_in(&text, micros));
                 }
             }
             Played::Touch(text) => self.publish((0, StreamKind::BookTicker), |_| text.clone()),
             Played::Trade(text, print) => {
-                self.publish((0, StreamKind::Trade), |_| text.clone());
+                self.publish((0, StreamKind::Trade), |micros| recorded_in(&text, micros));
                 self.exchange.recorded_trade(0, print, self.utc);
                 self.publish_aggregates(0, print.id);
                 self.publish_reports();
             }
         }
         true
+    }
+}
+
+/// A recorded event with its moments in the unit that was asked for; it was recorded in milliseconds.
+fn recorded_in(text: &str, micros: bool) -> String {
+    if micros { in_micros(text) } else { text.to_owned() }
+}
+
+/// Where the liquidity of every listing comes from.
+fn liquidity(
+    settings: &VenueSettings,
+    exchange: &mut Exchange,
+) -> Result<(Vec<Synthetic>, Option<Playback>), String> {
+    match &settings.market {
+        MarketSettings::Synthetic { updates_per_s, volatility_centibps } => {
+            let each = settings.symbols.iter().zip(&exchange.listings).enumerate();
+            let markets = each.map(|(at, (symbol, listing))| {
+                let (rate, volatility) = (*updates_per_s, *volatility_centibps);
+                Synthetic::new(at, listing.rules.mid, settings.seed, rate, volatility).around(
+                    settings.market_seed,
+                    &symbol.symbol,
+                    settings.drift_bps,
+                )
+            });
+            Ok((markets.collect(), None))
+        }
+        MarketSettings::Recording { path, speed, hold } => {
+            let (playback, recorded) = Playback::open(path, *speed, *hold)?;
+            exchange.use_recording(0, recorded);
+            Ok((Vec::new(), Some(playback)))
+        }
     }
 }
 

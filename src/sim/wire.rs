@@ -227,13 +227,7 @@ fn execution(
     utc: UtcNs,
 ) -> String {
     let listing = &exchange.listings[order.asked.symbol];
-    let (kind, status) = match exec {
-        Exec::New => ("NEW", Status::New),
-        Exec::Trade { .. } => ("TRADE", order.status),
-        Exec::Canceled => ("CANCELED", order.status),
-        Exec::Expired => ("EXPIRED", order.status),
-        Exec::Prevented { .. } => ("TRADE_PREVENTION", order.status),
-    };
+    let status = if *exec == Exec::New { Status::New } else { order.status };
     let (qty, price, quote, fee, trade_id, maker) = match *exec {
         Exec::Trade { trade_id, price, qty, quote, fee, maker } => {
             (qty, price, quote, fee, i64::try_from(trade_id).unwrap_or(i64::MAX), maker)
@@ -258,7 +252,7 @@ fn execution(
             .f_dec("F", 0)
             .f_int("g", -1)
             .f_text("C", original)
-            .f_text("x", kind)
+            .f_text("x", execution_type(exec))
             .f_text("X", status.label())
             .f_text("r", "NONE")
             .f_int("i", order.id)
@@ -289,6 +283,17 @@ fn execution(
         j.f_text("V", order.asked.stp.label());
         execution_conditionals(j, order, exec, &listing.rules.symbol);
     })
+}
+
+/// The documentation's execution types.
+fn execution_type(exec: &Exec) -> &'static str {
+    match exec {
+        Exec::New => "NEW",
+        Exec::Trade { .. } => "TRADE",
+        Exec::Canceled => "CANCELED",
+        Exec::Expired => "EXPIRED",
+        Exec::Prevented { .. } => "TRADE_PREVENTION",
+    }
 }
 
 fn execution_conditionals(j: &mut Json, order: &Order, exec: &Exec, symbol: &str) {
