@@ -1,15 +1,19 @@
 //! Proves the venue's WebSocket side by the words of its documentation: limits of connections, names and units of
 //! streams, requests and answers, the order of answers and events.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 
+use pindrop::clock::Clock;
 use pindrop::net::websocket::{WsClient, WsEvent};
 use pindrop::net::{Endpoint, Stream};
 use pindrop::sim::limits::RateLimits;
 use pindrop::sim::settings::VenueSettings;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::venue::{LIMIT_BUY, PORT, World, read_all, still};
+use super::process::Process;
+use super::venue::{LIMIT_BUY, PORT, World, hmac, parse_http, read_all, still};
 
 /// An order that trades at once.
 const TAKE: &str = "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=IOC&quantity=0.01&price=70000";
@@ -335,4 +339,53 @@ fn both_transports_answer_an_order_alike() {
         rest.signed("DELETE", "/api/v3/openOrders", cancel);
         ws_world.call(&mut ws, "openOrders.cancelAll", json!({"symbol": "BTCUSDT"}));
     }
+}
+
+// --- the built binary ----------------------------------------------------------------------------------------------
+
+/// A venue process that saves to `file` and, from its second life on, begins with it.
+fn life(file: &str, restore: bool) -> (Process, SocketAddr) {
+    let mut args = vec!["venue", "--listen", "127.0.0.1:0", "--key", "key", "--secret", "secret"];
+    args.extend(["--symbols", "BTCUSDT", "--updates-per-s", "1", "--save", file]);
+    if restore {
+        args.extend(["--restore", file]);
+    }
+    let mut process = Process::start(&args);
+    let addr = process.wait_value("event=venue.listening", "addr").parse().expect("an address");
+    (process, addr)
+}
+
+fn signed(addr: SocketAddr, method: &str, path: &str, query: &str) -> Value {
+    let query = format!("{query}&timestamp={}", Clock::System.utc().as_millis());
+    let mut stream = TcpStream::connect(addr).expect("the venue listens");
+    let head = format!("{method} {path}?{query}&signature={} HTTP/1.1", hmac(&query));
+    let headers = "host: v\r\nx-mbx-apikey: key\r\nconnection: close";
+    stream.write_all(format!("{head}\r\n{headers}\r\n\r\n").as_bytes()).expect("room");
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).expect("an answer");
+    parse_http(&got).expect("a whole answer").2
+}
+
+#[test]
+fn a_venue_process_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("venue.json");
+    let file = file.to_str().expect("UTF-8");
+    let (mut first, addr) = life(file, false);
+    let order = signed(addr, "POST", "/api/v3/order", LIMIT_BUY);
+    assert_eq!(order["status"], "NEW", "{order}");
+    let taken = signed(addr, "POST", "/api/v3/order", TAKE);
+    assert_eq!(taken["status"], "FILLED", "{taken}");
+    let before = signed(addr, "GET", "/api/v3/account", "omitZeroBalances=true");
+    first.signal(Signal::TERM);
+    assert_eq!(first.wait_exit().0, 0, "{}", first.log());
+    let (mut second, addr) = life(file, true);
+    let after = signed(addr, "GET", "/api/v3/account", "omitZeroBalances=true");
+    assert_eq!(after["balances"], before["balances"]);
+    let open = signed(addr, "GET", "/api/v3/openOrders", "symbol=BTCUSDT");
+    assert_eq!((&open[0]["orderId"], open.as_array().map(Vec::len)), (&order["orderId"], Some(1)));
+    let trades = signed(addr, "GET", "/api/v3/myTrades", "symbol=BTCUSDT");
+    assert_eq!(trades.as_array().map(Vec::len), taken["fills"].as_array().map(Vec::len));
+    second.signal(Signal::TERM);
+    assert_eq!(second.wait_exit().0, 0, "{}", second.log());
 }
