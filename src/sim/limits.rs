@@ -55,7 +55,7 @@ impl Usage {
         utc.as_millis() < self.banned_until_ms
     }
 
-    /// Takes back what a request of the present minute weighed.
+    /// Takes back what a request weighed: orders and cancels that succeed weigh nothing.
     pub fn forgive(&mut self, weight: u32) {
         self.weight = self.weight.saturating_sub(weight);
     }

@@ -12,8 +12,8 @@ use crate::net::server::ConnId;
 
 use super::exchange::{Exec, Report};
 use super::faults::{Corruption, Fault, FaultKind, Target};
-use super::json::in_micros;
 use super::listing::{Aggregate, Liquidity, Print};
+use super::micros::in_micros;
 use super::session;
 use super::streams::{StreamKey, StreamKind, stamp};
 use super::venue::Venue;

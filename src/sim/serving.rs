@@ -267,8 +267,7 @@ impl Venue {
         params: &Params,
         account: &mut Option<usize>,
     ) -> Answer<(String, Vec<u64>)> {
-        let weight = weight(spec.call, params);
-        self.usage.weigh(weight, &self.exchange.limits, self.utc)?;
+        self.usage.weigh(weight(spec.call, params), &self.exchange.limits, self.utc)?;
         let Some(session) = self.sessions.get_mut(&conn) else {
             return Err(Refusal::new(
                 -1000,
@@ -290,16 +289,8 @@ impl Venue {
         if of_session {
             return session.execute(&self.keys, spec.call, *account, params, self.utc);
         }
-        let result = self.execute(spec.call, *account, params, (Target::WsApi, conn))?;
-        self.forgive(spec.call, weight);
-        Ok((result, Vec::new()))
-    }
-
-    /// What changes orders weighs nothing once it has succeeded (CHANGELOG of 2026-03-27).
-    fn forgive(&mut self, call: Call, weight: u32) {
-        if matches!(call, Call::Place | Call::Cancel | Call::CancelAll | Call::CancelReplace) {
-            self.usage.forgive(weight);
-        }
+        self.execute(spec.call, *account, params, (Target::WsApi, conn))
+            .map(|result| (result, Vec::new()))
     }
 
     /// Does a call that is the same on both transports.
@@ -315,7 +306,11 @@ impl Venue {
         {
             return answer;
         }
-        api::execute(&mut self.exchange, call, account, params, self.utc)
+        let done = api::execute(&mut self.exchange, call, account, params, self.utc);
+        if done.is_ok() && call.is_free_when_done() {
+            self.usage.forgive(weight(call, params));
+        }
+        done
     }
 
     /// The answer that a fault gives in place of the call's.
@@ -518,8 +513,7 @@ impl Venue {
             .map_err(|_| Refusal::new(-1100, "Illegal characters found in a parameter."))?;
         let params = Params::from_form(&request.query, body)?;
         self.about = self.symbol_of(&params);
-        let weight = weight(spec.call, &params);
-        self.usage.weigh(weight, &self.exchange.limits, self.utc)?;
+        self.usage.weigh(weight(spec.call, &params), &self.exchange.limits, self.utc)?;
         if spec.security != Security::Open {
             let whose = self.keys.account(request.header("x-mbx-apikey"))?;
             let payload = rest_payload(&request.query, body);
@@ -527,9 +521,7 @@ impl Venue {
             *account = Some(whose);
         }
         params.check_known(spec, false)?;
-        let result = self.execute(spec.call, *account, &params, (Target::Rest, conn))?;
-        self.forgive(spec.call, weight);
-        Ok(result)
+        self.execute(spec.call, *account, &params, (Target::Rest, conn))
     }
 
     pub(super) fn respond(

@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 use crate::clock::UtcNs;
 
 use super::calls::{Call, Security, Spec, ws_spec};
-use super::json::{Json, in_micros};
+use super::json::Json;
 use super::limits::RateLimits;
+use super::micros::in_micros;
 use super::refusal::{Answer, Refusal};
 use super::request::{Keys, Params};
 use super::wire;

@@ -227,7 +227,13 @@ fn execution(
     utc: UtcNs,
 ) -> String {
     let listing = &exchange.listings[order.asked.symbol];
-    let status = if *exec == Exec::New { Status::New } else { order.status };
+    let (kind, status) = match exec {
+        Exec::New => ("NEW", Status::New),
+        Exec::Trade { .. } => ("TRADE", order.status),
+        Exec::Canceled => ("CANCELED", order.status),
+        Exec::Expired => ("EXPIRED", order.status),
+        Exec::Prevented { .. } => ("TRADE_PREVENTION", order.status),
+    };
     let (qty, price, quote, fee, trade_id, maker) = match *exec {
         Exec::Trade { trade_id, price, qty, quote, fee, maker } => {
             (qty, price, quote, fee, i64::try_from(trade_id).unwrap_or(i64::MAX), maker)
@@ -252,19 +258,15 @@ fn execution(
             .f_dec("F", 0)
             .f_int("g", -1)
             .f_text("C", original)
-            .f_text("x", execution_type(exec))
+            .f_text("x", kind)
             .f_text("X", status.label())
             .f_text("r", "NONE")
             .f_int("i", order.id)
             .f_dec("l", qty)
             .f_dec("z", order.executed)
             .f_dec("L", price);
-        if trade_id >= 0 {
-            let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
-            j.f_dec("n", fee).f_text("N", asset);
-        } else {
-            j.f_text("n", "0").f_raw("N", "null");
-        }
+        let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
+        execution_fee(j, (trade_id >= 0).then_some((fee, asset)));
         j.f_int("T", utc.as_millis()).f_int("t", trade_id);
         if let Some(id) = order.prevented_match {
             j.f_int("v", id);
@@ -277,26 +279,23 @@ fn execution(
             .f_dec("Z", order.quote_executed)
             .f_dec("Y", quote)
             .f_dec("Q", order.asked.quote_qty);
-        if let Some(since) = order.working_time {
-            j.f_int("W", since.as_millis());
-        }
-        j.f_text("V", order.asked.stp.label());
         execution_conditionals(j, order, exec, &listing.rules.symbol);
     })
 }
 
-/// The documentation's execution types.
-fn execution_type(exec: &Exec) -> &'static str {
-    match exec {
-        Exec::New => "NEW",
-        Exec::Trade { .. } => "TRADE",
-        Exec::Canceled => "CANCELED",
-        Exec::Expired => "EXPIRED",
-        Exec::Prevented { .. } => "TRADE_PREVENTION",
-    }
+/// The fee of a trade and its asset.
+fn execution_fee(j: &mut Json, fee: Option<(i128, &String)>) {
+    match fee {
+        Some((fee, asset)) => j.f_dec("n", fee).f_text("N", asset),
+        None => j.f_text("n", "0").f_raw("N", "null"),
+    };
 }
 
 fn execution_conditionals(j: &mut Json, order: &Order, exec: &Exec, symbol: &str) {
+    if let Some(since) = order.working_time {
+        j.f_int("W", since.as_millis());
+    }
+    j.f_text("V", order.asked.stp.label());
     if let Some(id) = order.asked.strategy_id {
         j.f_int("j", id);
     }
