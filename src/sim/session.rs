@@ -141,7 +141,7 @@ impl Session {
     /// A connection that has just been made.
     ///
     /// # Errors
-    /// `-1194` for a `timeUnit` that is none.
+    /// `-1194` for a `timeUnit` that is none, `-1155` for who wants binary answers.
     pub fn new(query: &str, utc: UtcNs) -> Answer<Self> {
         let micros = match query.split('&').find_map(|pair| pair.strip_prefix("timeUnit=")) {
             None | Some("MILLISECOND" | "millisecond") => false,
@@ -152,6 +152,9 @@ impl Session {
                 return Err(Refusal::new(-1194, msg));
             }
         };
+        if query.split('&').any(|pair| pair == "responseFormat=sbe") {
+            return Err(Refusal::new(-1155, "SBE is not enabled."));
+        }
         Ok(Self {
             limits_by_default: !query.split('&').any(|pair| pair == "returnRateLimits=false"),
             micros,

@@ -88,11 +88,12 @@ enum Method {
     GetProperty,
 }
 
-/// The id alone: it is echoed even where the rest of a request makes no sense. It may be `null`, not missing.
+/// The id alone: it is echoed even where the rest of a request makes no sense. It may be missing and is `null` then: the
+/// documentation has an error for that, yet the venue answers clients that send none.
 #[derive(Deserialize)]
 struct Identified<'a> {
     #[serde(borrow)]
-    id: &'a RawValue,
+    id: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -262,7 +263,8 @@ impl Streams {
             return Some(refusal(3, &format!("Invalid JSON: {e}"), "null"));
         }
         let identified = serde_json::from_str::<Identified<'_>>(text);
-        let id = identified.ok().map(|request| request.id.get()).filter(|id| is_request_id(id));
+        let id = identified.ok().map(|request| request.id.map_or("null", RawValue::get));
+        let id = id.filter(|id| is_request_id(id));
         let Some(id) = id else {
             let msg = "Invalid request: request ID must be an unsigned integer";
             return Some(refusal(2, msg, "null"));
@@ -517,6 +519,11 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_missing_id_is_null() {
+        ask(r#"{"method":"UNSUBSCRIBE","params":["x"]}"#, r#"{"result":null,"id":null}"#);
+    }
+
     #[track_caller]
     fn error(text: &str, code: i32, msg: &str) {
         let mut streams = open("/ws", "");
@@ -528,7 +535,6 @@ mod tests {
     #[test]
     fn errors_have_the_documented_words() {
         let id = "Invalid request: request ID must be an unsigned integer";
-        error(r#"{"method":"LIST_SUBSCRIPTIONS"}"#, 2, id);
         error(r#"{"method":"LIST_SUBSCRIPTIONS","id":true}"#, 2, id);
         error(r#"{"method":"LIST_SUBSCRIPTIONS","id":1.5}"#, 2, id);
         error(

@@ -285,9 +285,11 @@ fn sessions_tell_time_in_the_unit_of_their_url() {
         near(&got[1]["event"][key], us);
     }
     near(&got[2]["event"]["u"], us);
-    let mut refused = by_hand(&mut world, "/ws-api/v3?timeUnit=SECOND");
-    let got = said(&mut world, &mut *refused);
-    assert!(got.starts_with("HTTP/1.1 400") && got.contains("-1194"), "{got}");
+    for (query, code) in [("timeUnit=SECOND", "-1194"), ("responseFormat=sbe", "-1155")] {
+        let mut refused = by_hand(&mut world, &format!("/ws-api/v3?{query}"));
+        let got = said(&mut world, &mut *refused);
+        assert!(got.starts_with("HTTP/1.1 400") && got.contains(code), "{query}: {got}");
+    }
 }
 
 #[test]
