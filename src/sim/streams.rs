@@ -32,7 +32,7 @@ pub enum StreamKind {
     AggTrade,
     /// `@bookTicker`
     BookTicker,
-    /// `@depth@100ms` (0), `@depth` (1) or `@depth@1000ms` ([`NAMED_SLOW`]).
+    /// `@depth@100ms` (0), `@depth` (1) or `@depth@1000ms` (2).
     Depth(usize),
     /// `@depth5`, `@depth10`, `@depth20`, with the speed as in `Depth`.
     Partial(usize, usize),
