@@ -33,6 +33,7 @@ pub mod websocket;
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -63,6 +64,11 @@ pub trait Stream: Read + Write + Send {
 
     /// A handle that ends the stream from another thread; `None` where nothing can block.
     fn interrupter(&self) -> Option<Box<dyn Fn() + Send + Sync>>;
+
+    /// The address of the other side; `None` where there is none, or none yet.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// Where to connect to.

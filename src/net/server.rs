@@ -17,6 +17,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -124,6 +125,11 @@ pub enum ServerEvent {
     },
     /// A binary message, whose bytes are dropped: no dialect of ours has them.
     Binary {
+        /// From whom.
+        conn: ConnId,
+    },
+    /// A ping, which is answered already, or a pong: venues count them as messages.
+    Control {
         /// From whom.
         conn: ConnId,
     },
@@ -316,6 +322,12 @@ impl Server {
         if let Some(conn) = self.conn(conn) {
             conn.half_open(on);
         }
+    }
+
+    /// From which address a client came; `None` when it is gone or came through memory.
+    pub fn peer(&self, conn: ConnId) -> Option<IpAddr> {
+        let at = self.conns.binary_search_by_key(&conn, Conn::id).ok()?;
+        self.conns[at].peer()
     }
 
     /// How many connections are held.

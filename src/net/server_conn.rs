@@ -4,6 +4,7 @@
 //! time (further ones wait in the input), nothing is read while the caller thinks, and once ended it stays so.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -117,6 +118,11 @@ impl Conn {
 
     pub(super) fn buffered(&self) -> usize {
         self.wire().map_or(0, Wire::buffered)
+    }
+
+    /// From which address the client came, where the stream knows.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.wire()?.stream().peer()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -301,8 +307,12 @@ impl Ws {
                 }
                 Ok(Message::Binary(_)) => events.push_back(ServerEvent::Binary { conn: id }),
                 Ok(Message::Close(frame)) => return Ok(self.answer_close(frame, now)),
-                Ok(Message::Pong(payload)) => self.take_pong(&payload),
-                Ok(Message::Ping(_) | Message::Frame(_)) => {}
+                Ok(Message::Pong(payload)) => {
+                    self.take_pong(&payload);
+                    events.push_back(ServerEvent::Control { conn: id });
+                }
+                Ok(Message::Ping(_)) => events.push_back(ServerEvent::Control { conn: id }),
+                Ok(Message::Frame(_)) => {}
                 Err(Error::Io(e)) if is_no_data(&e) => break,
                 Err(Error::ConnectionClosed) => return Ok(Some("closed by us".to_string())),
                 Err(e) => return self.fail(e, config.message_bytes_max, now),

@@ -186,6 +186,11 @@ impl Stream for SystemStream {
             }
         }
     }
+
+    fn peer(&self) -> Option<IpAddr> {
+        let State::Connected(socket) = &self.state else { return None };
+        socket.peer_addr().ok().map(|address| address.ip())
+    }
 }
 
 fn shut(socket: &TcpStream) {

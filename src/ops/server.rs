@@ -97,7 +97,9 @@ impl OpsServer {
                 self.server.respond(conn, response);
             }
             ServerEvent::Upgrade { conn, .. } => self.refuse_upgrade(conn),
-            ServerEvent::Message { conn, .. } | ServerEvent::Binary { conn } => {
+            ServerEvent::Message { conn, .. }
+            | ServerEvent::Binary { conn }
+            | ServerEvent::Control { conn } => {
                 // No upgrade is accepted, so nobody can speak.
                 self.server.drop_conn(conn);
             }

@@ -360,6 +360,13 @@ pub fn ws_spec(method: &str) -> Option<&'static Spec> {
     SPECS.iter().find(|spec| spec.ws == method)
 }
 
+impl Call {
+    /// Whether it weighs nothing when it succeeds; the documentation's change log of 2026-03-27.
+    pub fn is_free_when_done(self) -> bool {
+        matches!(self, Self::Place | Self::Cancel | Self::CancelAll | Self::CancelReplace)
+    }
+}
+
 /// What a request weighs, by the documentation's tables.
 pub fn weight(call: Call, params: &Params) -> u32 {
     let one_symbol = params.get("symbol").is_some();

@@ -14,6 +14,7 @@ use super::json::{Json, parse_decimal};
 use super::listing::{Liquidity, PRICE_MAX};
 use super::outbound::Outgoing;
 use super::session::Session;
+use super::streams::stamp;
 use super::venue::{Snapshot, Venue};
 use super::wire;
 
@@ -180,11 +181,11 @@ impl Venue {
                 FaultKind::Disconnect => self.server.drop_conn(conn),
                 FaultKind::HalfOpen => {
                     self.server.half_open(conn, true);
-                    self.silenced.push(conn);
+                    self.silenced.push((conn, fault.id));
                 }
                 FaultKind::Slice => {
                     self.server.slice(conn, true);
-                    self.sliced.push(conn);
+                    self.sliced.push((conn, fault.id));
                 }
                 _ => self.shut_down(conn, fault.latency),
             }
@@ -199,15 +200,16 @@ impl Venue {
 
     /// Announces to a client that the server goes, and goes `after` that.
     fn shut_down(&mut self, conn: ConnId, after: Duration) {
-        let event = Json::object(|j| {
-            j.f_text("e", "serverShutdown").f_int("E", self.utc.as_millis());
-        });
-        let text = if self.sessions.contains_key(&conn) {
+        let event = |micros: bool| {
             Json::object(|j| {
-                j.f_raw("event", &event);
+                j.f_text("e", "serverShutdown").f_int("E", stamp(self.utc, micros));
             })
-        } else {
-            event
+        };
+        let text = match self.sessions.get(&conn) {
+            Some(session) => Json::object(|j| {
+                j.f_raw("event", &event(session.micros));
+            }),
+            None => self.streams.notice(conn, "!serverShutdown", event),
         };
         self.send_now(conn, Outgoing::Text(text.into()));
         self.schedule(conn, after, Outgoing::Close(1001, "Server shutdown"));
@@ -216,15 +218,15 @@ impl Venue {
     /// Undoes what faults that are over have done.
     pub(super) fn end_faults(&mut self) {
         self.set_statuses();
-        if !self.faults.any(FaultKind::HalfOpen) {
-            for conn in std::mem::take(&mut self.silenced) {
-                self.server.half_open(conn, false);
-            }
+        // A connection speaks again when the last fault is over that keeps it silent.
+        let over = |(_, fault): &mut (ConnId, u64)| !self.faults.is_active(*fault);
+        let silenced: Vec<_> = self.silenced.extract_if(.., over).collect();
+        let sliced: Vec<_> = self.sliced.extract_if(.., over).collect();
+        for (conn, _) in silenced {
+            self.server.half_open(conn, self.is_silenced(conn));
         }
-        if !self.faults.any(FaultKind::Slice) {
-            for conn in std::mem::take(&mut self.sliced) {
-                self.server.slice(conn, false);
-            }
+        for (conn, _) in sliced {
+            self.server.slice(conn, self.sliced.iter().any(|(other, _)| *other == conn));
         }
         if !self.faults.any(FaultKind::StaleSnapshot) {
             self.stale = None;
@@ -339,7 +341,7 @@ impl Venue {
             .f_text("transport", target.label())
             .f_int("opened", opened.as_millis())
             .f_int("unread_bytes", self.server.buffered(conn))
-            .f_flag("silenced", self.silenced.contains(&conn));
+            .f_flag("silenced", self.is_silenced(conn));
         j.key("listens_to").arr(|j| {
             for subscription in session.map_or(&[][..], Session::subscriptions) {
                 j.text(&self.exchange.accounts[subscription.account].name);

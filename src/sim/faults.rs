@@ -503,6 +503,11 @@ impl Faults {
         self.active.iter().any(|fault| fault.kind == kind)
     }
 
+    /// Whether a fault is not over yet.
+    pub fn is_active(&self, id: u64) -> bool {
+        self.active.iter().any(|fault| fault.id == id)
+    }
+
     fn retire(&mut self, fault: Fault) {
         if self.over.len() >= OVER_MAX {
             self.over.pop_front();

@@ -50,6 +50,16 @@ impl Usage {
         self.weight
     }
 
+    /// Whether who goes on is banned now.
+    pub fn is_banned(&self, utc: UtcNs) -> bool {
+        utc.as_millis() < self.banned_until_ms
+    }
+
+    /// Takes back what a request weighed: orders and cancels that succeed weigh nothing.
+    pub fn forgive(&mut self, weight: u32) {
+        self.weight = self.weight.saturating_sub(weight);
+    }
+
     /// Counts a request.
     ///
     /// # Errors

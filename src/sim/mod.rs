@@ -7,6 +7,8 @@
 pub mod settings;
 // JSON text and decimals, written by hand because order and digits are part of the wire format.
 pub mod json;
+// Moments in microseconds, for who asks for them.
+mod micros;
 // Words of an order: side, kind, status, and the order itself.
 pub mod order;
 // Refusals with the venue's codes and words.

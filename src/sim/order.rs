@@ -221,8 +221,8 @@ pub struct Order {
     #[serde(with = "nanos")]
     pub update_time: UtcNs,
     /// Why it expired.
-    #[serde(skip)]
-    pub expiry: Option<&'static str>,
+    #[serde(default, with = "reason")]
+    pub expiry: Option<Reason>,
     /// What of the account's balance it binds now: quote for buys, base for sells.
     pub locked: i128,
 }
@@ -311,9 +311,46 @@ pub struct Fill {
     pub time: UtcNs,
 }
 
+/// A word of the documentation's "Order Expiry Reason".
+pub type Reason = &'static str;
+
 /// Price times quantity in units of `10^-8` of the quote asset, rounded down.
 pub fn notional(price: i64, qty: i64) -> i128 {
     i128::from(price) * i128::from(qty) / 100_000_000
+}
+
+/// Reasons of expiry in files.
+mod reason {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Reason;
+
+    const ALL: [Reason; 8] = [
+        "REJECTED",
+        "EXCHANGE_CANCELED",
+        "OCO_TRIGGER",
+        "OTO_PHASE_ONE_EXPIRED",
+        "UNFILLED_IOC_QUANTITY_EXPIRED",
+        "UNFILLED_FOK_ORDER_EXPIRED",
+        "INSUFFICIENT_LIQUIDITY",
+        "EXECUTION_RULE_PRICE_RANGE_EXCEEDED",
+    ];
+
+    pub(super) fn serialize<S: Serializer>(
+        reason: &Option<Reason>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        reason.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Reason>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let known = ALL.into_iter().find(|known| *known == text);
+        known.map(Some).ok_or_else(|| D::Error::custom(format!("no reason of expiry: {text}")))
+    }
 }
 
 /// Moments in files: nanoseconds of UTC.

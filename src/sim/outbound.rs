@@ -13,6 +13,7 @@ use crate::net::server::ConnId;
 use super::exchange::{Exec, Report};
 use super::faults::{Corruption, Fault, FaultKind, Target};
 use super::listing::{Aggregate, Liquidity, Print};
+use super::micros::in_micros;
 use super::session;
 use super::streams::{StreamKey, StreamKind, stamp};
 use super::venue::Venue;
@@ -179,8 +180,14 @@ impl Venue {
         let mut texts: Vec<(ConnId, Utf8Bytes)> = Vec::new();
         self.streams.publish(key, encode, |conn, text| texts.push((conn, text.clone())));
         self.about = Some(key.0);
+        let timed = !matches!(key.1, StreamKind::BookTicker | StreamKind::Partial(..));
         for (conn, text) in texts {
             self.send(Target::Stream, conn, Outgoing::Text(text));
+            if timed && self.faults.any(FaultKind::ClockSkew) {
+                // The event was encoded with a wrong clock; the next one meets the fault with one less to do.
+                self.faults.skew(Target::Stream, Some(conn));
+                self.set_clock();
+            }
         }
         self.about = None;
     }
@@ -189,8 +196,8 @@ impl Venue {
     pub(super) fn publish_listing(&mut self, symbol: usize) {
         let name = self.exchange.listings[symbol].rules.symbol.clone();
         let prints: VecDeque<Print> = std::mem::take(&mut self.exchange.listings[symbol].prints);
-        let utc = self.utc;
         for print in &prints {
+            let utc = self.utc;
             self.publish((symbol, StreamKind::Trade), |micros| {
                 wire::trade_event(&name, print, stamp(utc, micros), stamp(print.time, micros))
             });
@@ -219,8 +226,8 @@ impl Venue {
         let newest = listing.aggregates().iter().rev().take_while(|a| a.last.id >= first);
         let mut new: Vec<Aggregate> = newest.copied().collect();
         new.reverse();
-        let utc = self.utc;
         for aggregate in new {
+            let utc = self.utc;
             self.publish((symbol, StreamKind::AggTrade), |micros| {
                 let time = stamp(aggregate.last.time, micros);
                 wire::aggregate_event(&name, &aggregate, stamp(utc, micros), time)
@@ -235,12 +242,12 @@ impl Venue {
                 Report::Execution { order, .. } => order.account,
                 Report::Position { account, .. } => *account,
             };
-            let listeners: Vec<(ConnId, u64)> = self
+            let listeners: Vec<(ConnId, u64, bool)> = self
                 .sessions
                 .iter()
                 .flat_map(|(conn, session)| {
                     let of = session.subscriptions().iter().filter(|s| s.account == account);
-                    of.map(|s| (*conn, s.id))
+                    of.map(|s| (*conn, s.id, session.micros))
                 })
                 .collect();
             if listeners.is_empty() {
@@ -254,8 +261,13 @@ impl Venue {
                 Report::Position { .. } => (None, false),
             };
             self.about = about;
-            for (conn, id) in listeners {
-                self.send_report(conn, session::event(id, &event).into(), fill);
+            for (conn, id, micros) in listeners {
+                let text = if micros {
+                    session::event(id, &in_micros(&event))
+                } else {
+                    session::event(id, &event)
+                };
+                self.send_report(conn, text.into(), fill);
             }
             self.about = None;
         }
@@ -306,7 +318,6 @@ impl Venue {
     pub(super) fn flush_diff(&mut self, symbol: usize, speed: usize) -> bool {
         let utc = self.utc;
         let listing = &mut self.exchange.listings[symbol];
-        let update_id = listing.update_id();
         let diff = listing.take_diff(speed);
         let name = listing.rules.symbol.clone();
         if let Some(diff) = &diff
@@ -317,14 +328,12 @@ impl Venue {
                 wire::depth_update(&name, diff, stamp(utc, micros))
             });
         }
-        if self.published[symbol].partial[speed] != update_id {
-            self.published[symbol].partial[speed] = update_id;
-            for levels in [5, 10, 20] {
-                let key = (symbol, StreamKind::Partial(levels, speed));
-                if self.streams.wants(key) {
-                    let text = wire::depth(&self.exchange.listings[symbol], levels);
-                    self.publish(key, |_| text.clone());
-                }
+        // Partial books come in every period, changed or not.
+        for levels in [5, 10, 20] {
+            let key = (symbol, StreamKind::Partial(levels, speed));
+            if self.streams.wants(key) {
+                let text = wire::depth(&self.exchange.listings[symbol], levels);
+                self.publish(key, |_| text.clone());
             }
         }
         diff.is_some()
@@ -333,7 +342,9 @@ impl Venue {
     /// Whether a diff stream of `speed` has something to tell.
     pub(super) fn flush_pending(&self, speed: usize) -> bool {
         let by_the_clock = speed == 1 && self.streams.by_the_clock().next().is_some();
-        by_the_clock || self.exchange.listings.iter().any(|listing| listing.has_changes(speed))
+        by_the_clock
+            || self.streams.any_partial(speed)
+            || self.exchange.listings.iter().any(|listing| listing.has_changes(speed))
     }
 }
 

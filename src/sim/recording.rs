@@ -5,7 +5,9 @@
 //! recorded book shows at that moment, which stay as they are. Our resting orders are not in the book; one at price
 //! `p` fills wholly when a recorded trade prints strictly beyond `p`, and at `p` itself only by what prints there
 //! after the queue ahead of it, which is what the level showed when we joined it, has traded. Cancels ahead of us
-//! are not believed, and a book that moves across `p` without a trade fills nothing. Orders of accounts do not trade with each other.
+//! are not believed, and a book that moves across `p` without a trade fills nothing. Orders of accounts do not trade
+//! with each other; where one would meet a resting order of its own account, self-trade prevention does what its mode
+//! says: our orders stand behind what their level shows.
 //!
 //! Invariant: before the recording's snapshot is reached the book is that snapshot, so that a client that buffers
 //! the frames and asks for the book can align at any moment.
@@ -25,7 +27,7 @@ use crate::clock::{MonoNs, UtcNs};
 use super::json::parse_decimal;
 use super::listing::Print;
 use super::matching::{Budget, Diff, Owner, Step, Taker, Top, meets, wanted};
-use super::order::{Side, notional};
+use super::order::{Side, Stp, notional};
 
 /// Lines searched for the snapshot.
 const SNAPSHOT_WITHIN_LINES: usize = 10_000;
@@ -173,28 +175,78 @@ impl Recorded {
     /// What an arriving order would trade now.
     pub fn quote_for(&self, taker: &Taker) -> (i64, i128) {
         let mut steps = Vec::new();
-        self.take(taker, &mut steps);
+        self.walk(taker, &mut steps);
         steps.iter().fold((0, 0), |(base, quote), step| match step {
             Step::Fill { price, qty, .. } => (base + qty, quote + notional(*price, *qty)),
             _ => (base, quote),
         })
     }
 
-    /// Trades an arriving order against the shown levels, which stay.
-    pub fn take(&self, taker: &Taker, steps: &mut Vec<Step>) {
-        let (mut base, mut quote) = (0_i64, 0_i128);
-        for (price, shown) in self.levels(taker.side.opposite()) {
-            if taker.limit.is_some_and(|limit| !meets(taker.side, limit, price)) {
+    /// Trades an arriving order against the shown levels, which stay; orders of its own account may not.
+    pub fn take(&mut self, taker: &Taker, steps: &mut Vec<Step>) {
+        let from = steps.len();
+        self.walk(taker, steps);
+        for step in &steps[from..] {
+            let Step::Prevented { order, qty } = *step else { continue };
+            for mine in self.mine.iter_mut().filter(|mine| mine.order == order) {
+                mine.left -= match taker.stp {
+                    Stp::ExpireMaker | Stp::ExpireBoth => mine.left,
+                    Stp::Decrement => qty,
+                    Stp::ExpireTaker | Stp::None => 0,
+                };
+            }
+        }
+        self.mine.retain(|mine| mine.left > 0);
+    }
+
+    /// What an arriving order meets, best price first: shown levels, and orders that self-trade prevention keeps from it.
+    fn walk(&self, taker: &Taker, steps: &mut Vec<Step>) {
+        let maker_side = taker.side.opposite();
+        let own = |mine: &&Mine| {
+            taker.stp != Stp::None && taker.account == Some(mine.account) && mine.side == maker_side
+        };
+        let mut own: Vec<&Mine> = self.mine.iter().filter(own).collect();
+        own.sort_by_key(|mine| match maker_side {
+            Side::Buy => -mine.price,
+            Side::Sell => mine.price,
+        });
+        let mut own = own.into_iter().peekable();
+        let mut levels = self.levels(maker_side).peekable();
+        // What is gone from the budget: what was traded and what was prevented.
+        let (mut gone, mut spent) = (0_i64, 0_i128);
+        loop {
+            let ahead = match (own.peek(), levels.peek()) {
+                (None, None) => return,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                // A taker would rather have the order than the level, so it is the better one.
+                (Some(mine), Some((price, _))) => {
+                    mine.price != *price && meets(taker.side, *price, mine.price)
+                }
+            };
+            let prevented = if ahead { own.next() } else { None };
+            let (price, there) = match prevented {
+                Some(mine) => (mine.price, mine.left),
+                None => match levels.next() {
+                    Some(level) => level,
+                    None => return,
+                },
+            };
+            let beyond = taker.limit.is_some_and(|limit| !meets(taker.side, limit, price));
+            let qty = wanted(taker.budget, price, gone, spent).min(there);
+            if beyond || qty == 0 {
                 return;
             }
-            let qty = wanted(taker.budget, price, base, quote).min(shown);
-            if qty == 0 {
-                return;
+            match prevented {
+                Some(mine) => steps.push(Step::Prevented { order: mine.order, qty }),
+                None => steps.push(Step::Fill { price, qty, maker: Owner::Market }),
             }
-            base += qty;
-            quote += notional(price, qty);
-            steps.push(Step::Fill { price, qty, maker: Owner::Market });
-            if taker.budget == Budget::Base(base) {
+            if prevented.is_none() || taker.stp == Stp::Decrement {
+                gone += qty;
+                spent += notional(price, qty);
+            }
+            let expires = matches!(taker.stp, Stp::ExpireTaker | Stp::ExpireBoth);
+            if (prevented.is_some() && expires) || taker.budget == Budget::Base(gone) {
                 return;
             }
         }
@@ -483,9 +535,36 @@ mod tests {
             side: Side::Sell,
             limit: Some(98 * ONE),
             budget: Budget::Base(6 * ONE),
-            stp: super::super::order::Stp::None,
+            stp: Stp::None,
         };
         assert_eq!(book.quote_for(&taker), (6 * ONE, i128::from((5 * 99 + 98) * ONE)));
         assert_eq!(book.top().bid, Some((99 * ONE, 5 * ONE)));
+    }
+
+    /// An account has 3 at the best shown price and sells 9 into it.
+    #[track_caller]
+    fn prevents(stp: Stp, expect: &[Step], left: Option<i64>) {
+        let mut book = recorded();
+        book.rest(0, 1, Side::Buy, 99 * ONE, 3 * ONE);
+        book.rest(1, 2, Side::Buy, 100 * ONE, 3 * ONE);
+        let (limit, budget) = (Some(98 * ONE), Budget::Base(9 * ONE));
+        let taker = Taker { account: Some(0), side: Side::Sell, limit, budget, stp };
+        let mut steps = Vec::new();
+        book.take(&taker, &mut steps);
+        assert_eq!(steps, expect, "{stp:?}");
+        let mine = book.mine.iter().find(|mine| mine.order == 1);
+        assert_eq!(mine.map(|mine| mine.left), left.map(|left| left * ONE), "{stp:?}");
+    }
+
+    #[test]
+    fn orders_of_one_account_do_not_meet() {
+        let fill =
+            |price, qty| Step::Fill { price: price * ONE, qty: qty * ONE, maker: Owner::Market };
+        let prevented = Step::Prevented { order: 1, qty: 3 * ONE };
+        prevents(Stp::None, &[fill(99, 5), fill(98, 4)], Some(3));
+        prevents(Stp::ExpireMaker, &[fill(99, 5), prevented, fill(98, 4)], None);
+        prevents(Stp::ExpireTaker, &[fill(99, 5), prevented], Some(3));
+        prevents(Stp::ExpireBoth, &[fill(99, 5), prevented], None);
+        prevents(Stp::Decrement, &[fill(99, 5), prevented, fill(98, 1)], None);
     }
 }

@@ -23,11 +23,19 @@ const EVENTS_PER_TURN: usize = 64;
 /// In which so many connections may be made.
 const CONNECTS_WINDOW: Duration = Duration::from_secs(300);
 
+/// Connections remembered, whoever made them; more are refused.
+const CONNECTS_KEPT: usize = 65_536;
+
+/// What a connection to the WebSocket API weighs.
+const CONNECT_WEIGHT: u32 = 2;
+
 /// How often old connections are looked for.
 const CENSUS: Duration = Duration::from_secs(1);
 
 /// How long a silenced REST connection is kept.
 const SILENT_MAX: Duration = Duration::from_secs(600);
+
+const TOO_MANY: &str = "Too many requests";
 
 const TIMEOUT: &str = "Timeout waiting for response from backend server. Send status unknown; execution \
                        status unknown.";
@@ -43,10 +51,16 @@ impl Venue {
                 ServerEvent::Closed { conn, .. } => {
                     self.streams.close(conn);
                     self.sessions.remove(&conn);
-                    self.silenced.retain(|c| *c != conn);
+                    self.silenced.retain(|(c, _)| *c != conn);
+                    self.sliced.retain(|(c, _)| *c != conn);
                     self.busy_until.remove(&conn);
                     self.held.remove(&conn);
                     self.opened_at.remove(&conn);
+                }
+                ServerEvent::Control { conn } => {
+                    if !self.streams.count(conn, self.now) {
+                        self.server.close(conn, 1008, TOO_MANY);
+                    }
                 }
                 // No dialect of ours has binary messages.
                 ServerEvent::Binary { conn } => self.server.close(conn, 1003, "text only"),
@@ -68,13 +82,17 @@ impl Venue {
             self.server.drop_conn(conn);
             return;
         }
-        if !self.may_connect() {
-            let refusal = Refusal::new(-1003, "Too many connections; try again later.");
-            self.respond(conn, target, 429, wire::error(&refusal), &[]);
+        let mut admitted = self.may_connect(conn);
+        if api {
+            admitted = admitted.and_then(|()| self.open_session(conn, &request.query));
+        }
+        if let Err(refusal) = admitted {
+            let headers = self.retry_after(&refusal);
+            self.respond(conn, target, refusal.status, wire::error(&refusal), headers.as_slice());
             return;
         }
         if api {
-            self.sessions.insert(conn, Session::new(&request.query, self.utc));
+            // It is open already.
         } else if !self.streams.open(conn, &request.path, &request.query, self.now) {
             self.respond(conn, target, 404, "{}".to_owned(), &[]);
             return;
@@ -84,22 +102,48 @@ impl Venue {
         self.send_later(target, conn, Outgoing::Upgrade);
     }
 
-    /// Counts a WebSocket connection; whether there were not too many lately.
-    fn may_connect(&mut self) -> bool {
-        while self.connects.front().is_some_and(|at| self.now.since(*at) >= CONNECTS_WINDOW) {
+    /// Counts a WebSocket connection; each address may make only so many.
+    fn may_connect(&mut self, conn: ConnId) -> Answer<()> {
+        let old = |at: MonoNs| self.now.since(at) >= CONNECTS_WINDOW;
+        while self.connects.front().is_some_and(|(at, _)| old(*at)) {
             self.connects.pop_front();
         }
-        let allowed = self.connects.len() < self.connections.connects_max;
-        if allowed {
-            self.connects.push_back(self.now);
+        let peer = self.server.peer(conn);
+        let made = self.connects.iter().filter(|(_, of)| *of == peer).count();
+        let limit = self.connections.connects_max;
+        if made >= limit || self.connects.len() >= CONNECTS_KEPT {
+            let msg = format!(
+                "Too many connection attempts from IP; current limit is {limit} per '5 MINUTE'."
+            );
+            return Err(Refusal { status: 429, ..Refusal::new(-1034, msg) });
         }
-        allowed
+        self.connects.push_back((self.now, peer));
+        Ok(())
+    }
+
+    fn open_session(&mut self, conn: ConnId, query: &str) -> Answer<()> {
+        let session = Session::new(query, self.utc)?;
+        self.usage.weigh(CONNECT_WEIGHT, &self.exchange.limits, self.utc)?;
+        self.sessions.insert(conn, session);
+        Ok(())
+    }
+
+    /// Users of the WebSocket API are disconnected when their address is banned. What they are told goes first.
+    fn disconnect_banned(&mut self) {
+        if self.sessions.is_empty() || !self.usage.is_banned(self.utc) {
+            return;
+        }
+        for conn in std::mem::take(&mut self.sessions).into_keys() {
+            self.send_later(Target::WsApi, conn, Outgoing::Close(1008, "IP banned"));
+        }
     }
 
     fn slice_new(&mut self, conn: ConnId, target: Target) {
-        if !self.faults.is_empty() && self.faults.hit(FaultKind::Slice, target, None, conn) {
+        if !self.faults.is_empty()
+            && let Some(fault) = self.faults.strike(FaultKind::Slice, target, None, conn, |_| true)
+        {
             self.server.slice(conn, true);
-            self.sliced.push(conn);
+            self.sliced.push((conn, fault.id));
         }
     }
 
@@ -134,15 +178,20 @@ impl Venue {
         self.skew_clock(Target::Stream, None);
     }
 
+    /// Whether a fault keeps a connection from saying anything.
+    pub(super) fn is_silenced(&self, conn: ConnId) -> bool {
+        self.silenced.iter().any(|(silent, _)| *silent == conn)
+    }
+
     pub(super) fn on_text(&mut self, conn: ConnId, text: &str) {
-        if self.silenced.contains(&conn) {
+        if self.is_silenced(conn) {
             return;
         }
         if self.streams.contains(conn) {
             self.counters.stream_messages += 1;
             match self.streams.request(conn, text, self.now) {
                 Some(answer) => self.send(Target::Stream, conn, Outgoing::Text(answer.into())),
-                None => self.server.close(conn, 1008, "Too many requests"),
+                None => self.server.close(conn, 1008, TOO_MANY),
             }
         } else if self.sessions.contains_key(&conn) {
             self.on_api_text(conn, text);
@@ -154,50 +203,61 @@ impl Venue {
         self.skew_clock(Target::WsApi, Some(conn));
         let request = SessionRequest::decode(text);
         self.about = self.symbol_of(&request.params);
-        let failure = self.failure(Target::WsApi, conn, request.call.as_ref().ok().copied());
-        if let Some((failure, When::Before)) = failure {
-            let answer = session::envelope(&request.id, &Err(failure), None, self.utc);
-            self.send(Target::WsApi, conn, Outgoing::Text(answer.into()));
-            self.about = None;
-            return self.set_clock();
-        }
-        let mut ended = Vec::new();
+        let spec = request.call.as_ref().ok().copied();
+        let failure = self.failure(Target::WsApi, conn, spec);
         let mut account = None;
-        let (mut call, mut spec) = (None, None);
-        let result = match request.call {
-            Ok(found) => {
-                (call, spec) = (Some(found.call), Some(found));
-                let done = self.api_call(conn, found, &request.params, &mut account);
-                done.map(|(result, over)| {
-                    ended = over;
-                    result
-                })
-            }
-            Err(refusal) => Err(refusal),
+        let (result, ended) = match (&failure, &request.call) {
+            (Some((failure, When::Before)), _) => (Err(failure.clone()), Vec::new()),
+            (_, Err(refusal)) => (Err(refusal.clone()), Vec::new()),
+            (_, Ok(spec)) => match self.api_call(conn, spec, &request.params, &mut account) {
+                Ok((result, ended)) => (Ok(result), ended),
+                Err(refusal) => (Err(refusal), Vec::new()),
+            },
         };
-        let by_default = self.sessions.get(&conn).is_some_and(|s| s.limits_by_default);
-        let orders = account.filter(|_| call.is_some_and(places));
+        let disconnects = failure.as_ref().is_some_and(|(failure, _)| failure.status == 418);
+        let before = matches!(failure, Some((_, When::Before)));
+        let result = failure.map_or(result, |(failure, _)| Err(failure));
+        if before || !self.loses_ack(spec, Target::WsApi, conn) {
+            self.answer_api(conn, &request, &result, account);
+        }
+        for id in ended {
+            self.tell_terminated(conn, id);
+        }
+        if disconnects {
+            self.send_later(Target::WsApi, conn, Outgoing::Close(1008, "IP banned"));
+        }
+        self.about = None;
+        self.set_clock();
+        self.after_request();
+    }
+
+    fn answer_api(
+        &mut self,
+        conn: ConnId,
+        request: &SessionRequest,
+        result: &Answer<String>,
+        account: Option<usize>,
+    ) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let places = request.call.as_ref().is_ok_and(|spec| places(spec.call));
+        let orders = account.filter(|_| places);
         let told = session::Told {
             limits: self.exchange.limits,
             weight: self.usage.weight(),
             orders: orders.map(|a| self.exchange.accounts[a].counts.at(self.utc)),
         };
-        let told = request.limits.unwrap_or(by_default).then_some(told);
-        let result = failure.map_or(result, |(failure, _)| Err(failure));
-        if !self.loses_ack(spec, Target::WsApi, conn) {
-            let answer = session::envelope(&request.id, &result, told, self.utc);
-            self.send(Target::WsApi, conn, Outgoing::Text(answer.into()));
-        }
-        for id in ended {
-            let over = Json::object(|j| {
-                j.f_text("e", "eventStreamTerminated").f_int("E", self.utc.as_millis());
-            });
-            let text = session::event(id, &over).into();
-            self.send(Target::UserData, conn, Outgoing::Text(text));
-        }
-        self.about = None;
-        self.set_clock();
-        self.after_request();
+        let told = request.limits.unwrap_or(session.limits_by_default).then_some(told);
+        let answer = session.envelope(&request.id, result, told, self.utc);
+        self.send(Target::WsApi, conn, Outgoing::Text(answer.into()));
+    }
+
+    fn tell_terminated(&mut self, conn: ConnId, subscription: u64) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let over = Json::object(|j| {
+            j.f_text("e", "eventStreamTerminated").f_int("E", self.utc.as_millis());
+        });
+        let text = session::event(subscription, &session.in_its_unit(&over)).into();
+        self.send(Target::UserData, conn, Outgoing::Text(text));
     }
 
     pub(super) fn api_call(
@@ -246,7 +306,11 @@ impl Venue {
         {
             return answer;
         }
-        api::execute(&mut self.exchange, call, account, params, self.utc)
+        let done = api::execute(&mut self.exchange, call, account, params, self.utc);
+        if done.is_ok() && call.is_free_when_done() {
+            self.usage.forgive(weight(call, params));
+        }
+        done
     }
 
     /// The answer that a fault gives in place of the call's.
@@ -325,6 +389,7 @@ impl Venue {
 
     /// Publishes what a request caused, after its answer.
     pub(super) fn after_request(&mut self) {
+        self.disconnect_banned();
         self.publish_reports();
         for symbol in 0..self.exchange.listings.len() {
             self.publish_listing(symbol);
@@ -357,9 +422,9 @@ impl Venue {
             return true;
         }
         let named = |fault: &Fault| fault.target == Some(Target::Rest);
-        if self.faults.strike(FaultKind::HalfOpen, to, None, conn, named).is_some() {
+        if let Some(fault) = self.faults.strike(FaultKind::HalfOpen, to, None, conn, named) {
             self.server.half_open(conn, true);
-            self.silenced.push(conn);
+            self.silenced.push((conn, fault.id));
             self.schedule(conn, SILENT_MAX, Outgoing::Cut);
             return true;
         }
@@ -406,14 +471,17 @@ impl Venue {
             Ok(body) => self.respond(conn, Target::Rest, 200, body, &headers),
             Err(refusal) => {
                 self.counters.refused += 1;
-                if let Some(until_ms) = refusal.retry_after_ms {
-                    let left_ms = until_ms.saturating_sub(self.utc.as_millis()).max(0);
-                    headers.push(("retry-after", ((left_ms + 999) / 1_000).to_string()));
-                }
+                headers.extend(self.retry_after(&refusal));
                 let body = wire::error(&refusal);
                 self.respond(conn, Target::Rest, refusal.status, body, &headers);
             }
         }
+    }
+
+    /// The header that says when to come again.
+    fn retry_after(&self, refusal: &Refusal) -> Option<(&'static str, String)> {
+        let left_ms = refusal.retry_after_ms?.saturating_sub(self.utc.as_millis()).max(0);
+        Some(("retry-after", ((left_ms + 999) / 1_000).to_string()))
     }
 
     /// Answers with a failure that a fault made.

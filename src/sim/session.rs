@@ -1,5 +1,6 @@
 //! One WebSocket API connection: who is logged on, which account streams it listens to, and the envelope of answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use crate::clock::UtcNs;
 use super::calls::{Call, Security, Spec, ws_spec};
 use super::json::Json;
 use super::limits::RateLimits;
+use super::micros::in_micros;
 use super::refusal::{Answer, Refusal};
 use super::request::{Keys, Params};
 use super::wire;
@@ -39,6 +41,8 @@ pub struct Subscription {
 pub struct Session {
     /// Whether answers carry rate limits unless a request says otherwise.
     pub limits_by_default: bool,
+    /// Whether moments are told in microseconds.
+    pub micros: bool,
     connected: UtcNs,
     logged_on: Option<(usize, String, UtcNs)>,
     subscriptions: Vec<Subscription>,
@@ -58,10 +62,15 @@ pub struct SessionRequest {
     pub limits: Option<bool>,
 }
 
+/// The id alone: it is echoed even where the rest of a request makes no sense.
 #[derive(Deserialize)]
-struct RawRequest<'a> {
+struct Identified<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawRequest {
     method: Option<String>,
     params: Option<BTreeMap<String, Box<RawValue>>>,
 }
@@ -69,19 +78,23 @@ struct RawRequest<'a> {
 impl SessionRequest {
     /// Decodes a text message.
     pub fn decode(text: &str) -> Self {
-        let broken = |refusal| Self {
-            id: "null".to_owned(),
+        let broken = |id: &str, refusal| Self {
+            id: id.to_owned(),
             call: Err(refusal),
             params: Params::default(),
             limits: None,
         };
-        let Ok(raw) = serde_json::from_str::<RawRequest<'_>>(text) else {
-            return broken(Refusal::new(-1135, "Invalid JSON Request"));
+        let invalid = || Refusal::new(-1135, "Invalid JSON Request");
+        let Ok(identified) = serde_json::from_str::<Identified<'_>>(text) else {
+            return broken("null", invalid());
         };
-        let id = raw.id.map_or("null", RawValue::get);
+        let id = identified.id.map_or("null", RawValue::get);
         if id.len() > ID_BYTES_MAX || id.starts_with(['{', '[', 't', 'f']) {
-            return broken(Refusal::illegal("id", "^[a-zA-Z0-9-_]{1,36}$"));
+            return broken("null", Refusal::illegal("id", "^[a-zA-Z0-9-_]{1,36}$"));
         }
+        let Ok(raw) = serde_json::from_str::<RawRequest>(text) else {
+            return broken(id, invalid());
+        };
         let params = raw.params.unwrap_or_default();
         let limits = params.get("returnRateLimits").and_then(|v| match v.get() {
             "true" | "\"true\"" => Some(true),
@@ -113,27 +126,6 @@ pub struct Told {
     pub orders: Option<(u32, u32)>,
 }
 
-/// An answer in its envelope.
-pub fn envelope(id: &str, result: &Answer<String>, told: Option<Told>, utc: UtcNs) -> String {
-    Json::object(|j| {
-        j.f_raw("id", id);
-        match result {
-            Ok(result) => j.f_int("status", 200).f_raw("result", result),
-            Err(refusal) => {
-                j.f_int("status", refusal.status).f_raw("error", &wire::api_error(refusal, utc))
-            }
-        };
-        if let Some(told) = told {
-            j.key("rateLimits").arr(|j| {
-                if told.orders.is_some() {
-                    wire::order_limits(j, &told.limits, told.orders);
-                }
-                wire::weight_limit(j, &told.limits, Some(told.weight));
-            });
-        }
-    })
-}
-
 /// An event of an account stream in its envelope.
 pub fn event(subscription: u64, event: &str) -> String {
     let mut out = String::with_capacity(event.len() + 40);
@@ -147,14 +139,63 @@ pub fn event(subscription: u64, event: &str) -> String {
 
 impl Session {
     /// A connection that has just been made.
-    pub fn new(query: &str, utc: UtcNs) -> Self {
-        Self {
-            limits_by_default: !query.contains("returnRateLimits=false"),
+    ///
+    /// # Errors
+    /// `-1194` for a `timeUnit` that is none, `-1155` for who wants binary answers.
+    pub fn new(query: &str, utc: UtcNs) -> Answer<Self> {
+        let micros = match query.split('&').find_map(|pair| pair.strip_prefix("timeUnit=")) {
+            None | Some("MILLISECOND" | "millisecond") => false,
+            Some("MICROSECOND" | "microsecond") => true,
+            Some(_) => {
+                let msg =
+                    "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.";
+                return Err(Refusal::new(-1194, msg));
+            }
+        };
+        if query.split('&').any(|pair| pair == "responseFormat=sbe") {
+            return Err(Refusal::new(-1155, "SBE is not enabled."));
+        }
+        Ok(Self {
+            limits_by_default: !query.split('&').any(|pair| pair == "returnRateLimits=false"),
+            micros,
             connected: utc,
             logged_on: None,
             subscriptions: Vec::new(),
             next_subscription: 0,
-        }
+        })
+    }
+
+    /// JSON with its moments in this connection's unit.
+    pub fn in_its_unit<'a>(&self, json: &'a str) -> Cow<'a, str> {
+        if self.micros { in_micros(json).into() } else { json.into() }
+    }
+
+    /// An answer in its envelope.
+    pub fn envelope(
+        &self,
+        id: &str,
+        result: &Answer<String>,
+        told: Option<Told>,
+        utc: UtcNs,
+    ) -> String {
+        Json::object(|j| {
+            j.f_raw("id", id);
+            match result {
+                Ok(result) => j.f_int("status", 200).f_raw("result", &self.in_its_unit(result)),
+                Err(refusal) => {
+                    let error = wire::api_error(refusal, utc);
+                    j.f_int("status", refusal.status).f_raw("error", &self.in_its_unit(&error))
+                }
+            };
+            if let Some(told) = told {
+                j.key("rateLimits").arr(|j| {
+                    if told.orders.is_some() {
+                        wire::order_limits(j, &told.limits, told.orders);
+                    }
+                    wire::weight_limit(j, &told.limits, Some(told.weight));
+                });
+            }
+        })
     }
 
     /// The account streams of this connection.
@@ -251,9 +292,13 @@ impl Session {
         if self.subscriptions.iter().any(|s| s.account == account) {
             return Err(Refusal::new(-2035, "User Data Stream subscription already active."));
         }
-        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX
-            || self.next_subscription >= SUBSCRIPTION_IDS_MAX
-        {
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            let msg = format!(
+                "Too many subscriptions. Connection may create up to '{SUBSCRIPTIONS_MAX}' subscriptions at a time."
+            );
+            return Err(Refusal::new(-1191, msg));
+        }
+        if self.next_subscription >= SUBSCRIPTION_IDS_MAX {
             let msg = "Maximum subscription ID reached for this connection.";
             return Err(Refusal::new(-2042, msg));
         }

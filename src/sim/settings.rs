@@ -49,7 +49,7 @@ pub struct VenueSettings {
 pub struct ConnectionLimits {
     /// How long one lives.
     pub life: Duration,
-    /// How many may be made in five minutes. The venue allows 300 for each address; on loopback all clients have the
+    /// How many one address may make in five minutes. The venue allows 300; on loopback all clients have the
     /// same, so the default is more.
     pub connects_max: usize,
     /// Bytes that may wait for a client before it is dropped as one that does not read.

@@ -5,6 +5,7 @@
 //! moments give the same outputs.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::limits::Usage;
 use super::listing::{Liquidity, Listing};
 use super::market::Synthetic;
 use super::matching::Top;
+use super::micros::in_micros;
 use super::order::Side;
 use super::outbound::{NOBODY, Outgoing, PERIODS};
 use super::recording::{Playback, Played};
@@ -88,7 +90,6 @@ impl Snapshot {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Published {
     pub(super) top: Top,
-    pub(super) partial: [u64; 2],
 }
 
 /// The simulated venue.
@@ -101,8 +102,10 @@ pub struct Venue {
     pub(super) streams: Streams,
     pub(super) sessions: BTreeMap<ConnId, Session>,
     pub(super) faults: Faults,
-    pub(super) silenced: Vec<ConnId>,
-    pub(super) sliced: Vec<ConnId>,
+    /// Connections that a fault keeps silent, and which fault.
+    pub(super) silenced: Vec<(ConnId, u64)>,
+    /// Connections that get one byte at a time, and by which fault.
+    pub(super) sliced: Vec<(ConnId, u64)>,
     /// Frames that a fault holds back until the next one.
     pub(super) held: BTreeMap<ConnId, (Target, Outgoing)>,
     /// Books as they were when a fault came.
@@ -111,8 +114,8 @@ pub struct Venue {
     pub(super) about: Option<usize>,
     /// When each WebSocket connection was made.
     pub(super) opened_at: BTreeMap<ConnId, (MonoNs, UtcNs)>,
-    /// When the latest WebSocket connections were made.
-    pub(super) connects: VecDeque<MonoNs>,
+    /// When the latest WebSocket connections were made, and from where.
+    pub(super) connects: VecDeque<(MonoNs, Option<IpAddr>)>,
     pub(super) connections: ConnectionLimits,
     pub(super) next_census: MonoNs,
     pub(super) name: String,
@@ -157,28 +160,7 @@ impl Venue {
             let named = |why| format!("{}: {why}", path.display());
             Saved::read(path)?.restore(&mut exchange).map_err(named)?;
         }
-        let (mut markets, mut playback) = (Vec::new(), None);
-        match &settings.market {
-            MarketSettings::Synthetic { updates_per_s, volatility_centibps } => {
-                for (at, symbol) in settings.symbols.iter().enumerate() {
-                    let (rate, volatility) = (*updates_per_s, *volatility_centibps);
-                    let market = Synthetic::new(
-                        at,
-                        exchange.listings[at].rules.mid,
-                        settings.seed,
-                        rate,
-                        volatility,
-                    );
-                    let (seed, name) = (settings.market_seed, &symbol.symbol);
-                    markets.push(market.around(seed, name, settings.drift_bps));
-                }
-            }
-            MarketSettings::Recording { path, speed, hold } => {
-                let (play, recorded) = Playback::open(path, *speed, *hold)?;
-                exchange.use_recording(0, recorded);
-                playback = Some(play);
-            }
-        }
+        let (markets, playback) = liquidity(settings, &mut exchange)?;
         let symbols = settings.symbols.iter().map(|s| s.symbol.as_str());
         let names = symbols.clone().map(str::to_owned).collect();
         Ok(Self {
@@ -247,7 +229,6 @@ impl Venue {
         }
         for (published, listing) in self.published.iter_mut().zip(&self.exchange.listings) {
             published.top = listing.top();
-            published.partial = [listing.update_id(); 2];
         }
         self.next_flush = PERIODS.map(|period| self.now.after(period));
     }
@@ -292,18 +273,49 @@ impl Venue {
                 if self.faults.is_empty()
                     || !self.faults.hit(FaultKind::Gap, Target::Stream, Some(0), NOBODY)
                 {
-                    self.publish((0, StreamKind::Depth(0)), |_| text.clone());
+                    self.publish((0, StreamKind::Depth(0)), |micros| recorded_in(&text, micros));
                 }
             }
             Played::Touch(text) => self.publish((0, StreamKind::BookTicker), |_| text.clone()),
             Played::Trade(text, print) => {
-                self.publish((0, StreamKind::Trade), |_| text.clone());
+                self.publish((0, StreamKind::Trade), |micros| recorded_in(&text, micros));
                 self.exchange.recorded_trade(0, print, self.utc);
                 self.publish_aggregates(0, print.id);
                 self.publish_reports();
             }
         }
         true
+    }
+}
+
+/// A recorded event with its moments in the unit that was asked for; it was recorded in milliseconds.
+fn recorded_in(text: &str, micros: bool) -> String {
+    if micros { in_micros(text) } else { text.to_owned() }
+}
+
+/// Where the liquidity of every listing comes from.
+fn liquidity(
+    settings: &VenueSettings,
+    exchange: &mut Exchange,
+) -> Result<(Vec<Synthetic>, Option<Playback>), String> {
+    match &settings.market {
+        MarketSettings::Synthetic { updates_per_s, volatility_centibps } => {
+            let each = settings.symbols.iter().zip(&exchange.listings).enumerate();
+            let markets = each.map(|(at, (symbol, listing))| {
+                let (rate, volatility) = (*updates_per_s, *volatility_centibps);
+                Synthetic::new(at, listing.rules.mid, settings.seed, rate, volatility).around(
+                    settings.market_seed,
+                    &symbol.symbol,
+                    settings.drift_bps,
+                )
+            });
+            Ok((markets.collect(), None))
+        }
+        MarketSettings::Recording { path, speed, hold } => {
+            let (playback, recorded) = Playback::open(path, *speed, *hold)?;
+            exchange.use_recording(0, recorded);
+            Ok((Vec::new(), Some(playback)))
+        }
     }
 }
 

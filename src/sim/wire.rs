@@ -265,12 +265,8 @@ fn execution(
             .f_dec("l", qty)
             .f_dec("z", order.executed)
             .f_dec("L", price);
-        if trade_id >= 0 {
-            let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
-            j.f_dec("n", fee).f_text("N", asset);
-        } else {
-            j.f_text("n", "0").f_raw("N", "null");
-        }
+        let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
+        execution_fee(j, (trade_id >= 0).then_some((fee, asset)));
         j.f_int("T", utc.as_millis()).f_int("t", trade_id);
         if let Some(id) = order.prevented_match {
             j.f_int("v", id);
@@ -283,15 +279,23 @@ fn execution(
             .f_dec("Z", order.quote_executed)
             .f_dec("Y", quote)
             .f_dec("Q", order.asked.quote_qty);
-        if let Some(since) = order.working_time {
-            j.f_int("W", since.as_millis());
-        }
-        j.f_text("V", order.asked.stp.label());
         execution_conditionals(j, order, exec, &listing.rules.symbol);
     })
 }
 
+/// The fee of a trade and its asset.
+fn execution_fee(j: &mut Json, fee: Option<(i128, &String)>) {
+    match fee {
+        Some((fee, asset)) => j.f_dec("n", fee).f_text("N", asset),
+        None => j.f_text("n", "0").f_raw("N", "null"),
+    };
+}
+
 fn execution_conditionals(j: &mut Json, order: &Order, exec: &Exec, symbol: &str) {
+    if let Some(since) = order.working_time {
+        j.f_int("W", since.as_millis());
+    }
+    j.f_text("V", order.asked.stp.label());
     if let Some(id) = order.asked.strategy_id {
         j.f_int("j", id);
     }

@@ -23,6 +23,8 @@ mod venue;
 mod venue_market;
 // Its orders and accounts: every kind, filters, limits, money.
 mod venue_orders;
+// The simulated venue: its WebSocket side by the words of its documentation.
+mod venue_ws;
 // The simulated venue: faults, connection rules, control.
 mod venue_faults;
 // Status, metrics, dashboard, log.

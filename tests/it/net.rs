@@ -135,7 +135,7 @@ fn echo(server: &mut Server, now: MonoNs) -> Option<String> {
             }
             ServerEvent::Upgrade { conn, .. } => assert!(server.accept_ws(conn)),
             ServerEvent::Message { conn, text } => assert!(server.send_text(conn, &text)),
-            ServerEvent::Binary { .. } => {}
+            ServerEvent::Binary { .. } | ServerEvent::Control { .. } => {}
             ServerEvent::Closed { why, .. } => closed = Some(why),
         }
     }
@@ -921,6 +921,7 @@ fn loopback_echo_by_name_and_interrupt() {
     let mut client =
         WsClient::open(&mut dialer, &url, "/ws", quiet(), Clock::System.now()).unwrap();
     assert_eq!(live_event(&mut client, &mut server).unwrap(), WsEvent::Opened);
+    assert!(server.peer(ConnId(1)).is_some_and(|address| address.is_loopback()));
     let text = "x".repeat(200_000);
     client.send_text(text.as_bytes(), Clock::System.now()).unwrap();
     assert!(

@@ -665,6 +665,8 @@ fn accounts_live_on_in_a_file() {
     let mut world = World::new(&VenueSettings { save: Some(path.clone()), ..settings(market()) });
     world.signed("POST", "/api/v3/order", LIMIT_BUY);
     world.signed("POST", "/api/v3/order", BUY_NOW);
+    let (_, none) = world.signed("POST", "/api/v3/order", &LIMIT_BUY.replace("GTC", "IOC"));
+    assert_eq!(none["expiryReason"], "UNFILLED_IOC_QUANTITY_EXPIRED", "{none}");
     let mut cx = Cx::detached(world.clock.now(), world.clock.utc());
     world.venue.on_stop(&mut cx, Stop::Drained);
     let before: Value = serde_json::from_str(&world.venue.state()).expect("JSON");
@@ -679,6 +681,9 @@ fn accounts_live_on_in_a_file() {
     }
     let order = format!("symbol=BTCUSDT&orderId={}", before["accounts"][0]["orders"][0]["orderId"]);
     assert_eq!(world.signed("DELETE", "/api/v3/order", &order).1["status"], "CANCELED");
+    let order = format!("symbol=BTCUSDT&orderId={}", none["orderId"]);
+    let (_, none_again) = world.signed("GET", "/api/v3/order", &order);
+    assert_eq!(none_again["expiryReason"], none["expiryReason"], "{none_again}");
     std::fs::write(&path, r#"{"version":9}"#).expect("room");
     let net = pindrop::net::memory::MemoryNet::new();
     let error = pindrop::sim::venue::Venue::new(&again, net.listener(PORT)).expect_err("refused");

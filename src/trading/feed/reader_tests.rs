@@ -62,6 +62,7 @@ impl Rig {
                         self.conns.push(conn);
                     }
                     ServerEvent::Closed { .. } => self.closed += 1,
+                    ServerEvent::Control { .. } => {}
                     other => panic!("{other:?}"),
                 }
             }
