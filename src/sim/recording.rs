@@ -206,6 +206,13 @@ impl Recorded {
         self.mine.push(Mine { account, order, side, price, left, ahead });
     }
 
+    /// An account's order has only `left` left, and keeps its place.
+    pub fn amend(&mut self, order: u64, left: i64) {
+        if let Some(mine) = self.mine.iter_mut().find(|mine| mine.order == order) {
+            mine.left = left;
+        }
+    }
+
     /// An order of an account is gone.
     pub fn remove(&mut self, order: u64) {
         self.mine.retain(|mine| mine.order != order);

@@ -9,7 +9,7 @@ use crate::net::server::{ConnId, ServerEvent, ServerRequest};
 use super::api;
 use super::calls::{Call, Security, Spec, rest_spec, weight};
 use super::faults::{Detail, Fault, FaultKind, Target, When};
-use super::json::Json;
+use super::json::{Json, TimeUnit};
 use super::outbound::Outgoing;
 use super::refusal::{Answer, Refusal};
 use super::request::{Params, rest_payload};
@@ -246,7 +246,11 @@ impl Venue {
         {
             return answer;
         }
-        api::execute(&mut self.exchange, call, account, params, self.utc)
+        let done = api::execute(&mut self.exchange, call, account, params, self.utc);
+        if done.is_ok() && call.is_free_when_done() {
+            self.usage.forgive(weight(call, params));
+        }
+        done
     }
 
     /// The answer that a fault gives in place of the call's.
@@ -443,7 +447,16 @@ impl Venue {
     ) -> Answer<String> {
         let body = std::str::from_utf8(&request.body)
             .map_err(|_| Refusal::new(-1100, "Illegal characters found in a parameter."))?;
-        let params = Params::from_form(&request.query, body)?;
+        let unit = match request.header("x-mbx-time-unit") {
+            None => TimeUnit::Millisecond,
+            Some(text) => TimeUnit::named(text).ok_or_else(|| {
+                let msg =
+                    "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.";
+                Refusal::new(-1194, msg)
+            })?,
+        };
+        self.usage.request(&self.exchange.limits, self.utc)?;
+        let params = Params::from_form(&request.query, body)?.in_unit(unit);
         self.about = self.symbol_of(&params);
         self.usage.weigh(weight(spec.call, &params), &self.exchange.limits, self.utc)?;
         if spec.security != Security::Open {

@@ -5,13 +5,14 @@ use crate::clock::UtcNs;
 
 use super::exchange::{Exchange, Exec, Report};
 use super::filters::{
-    MARKET_QTY_MAX, NOTIONAL_MAX, OPEN_ORDERS_MAX, OPEN_STOPS_MAX, PRICE_DOWN, PRICE_UP,
+    AMENDS_MAX, ICEBERG_PARTS_MAX, MARKET_QTY_MAX, NOTIONAL_MAX, OPEN_ORDERS_MAX, OPEN_STOPS_MAX,
+    PRICE_DOWN, PRICE_UP,
 };
-use super::json::{Json, decimal};
+use super::json::{Json, TimeUnit, decimal};
 use super::limits::RateLimits;
 use super::listing::{Aggregate, Listing, PRICE_MAX, Print, QTY_MAX};
 use super::matching::{Diff, Top};
-use super::order::{Fill, Kind, Order, PreventedMatch, Side, Status, Verbosity, notional};
+use super::order::{Amend, Fill, Kind, Order, PreventedMatch, Side, Status, Verbosity, notional};
 use super::refusal::Refusal;
 
 /// An error body.
@@ -36,8 +37,8 @@ pub fn api_error(refusal: &Refusal, utc: UtcNs) -> String {
 }
 
 /// When an order began to work, as the venue writes it.
-fn working_time(order: &Order) -> i64 {
-    order.working_time.map_or(-1, UtcNs::as_millis)
+fn working_time(j: &Json, order: &Order) -> i64 {
+    order.working_time.map_or(-1, |since| j.unit().of(since))
 }
 
 /// Writes the fields that every full description of an order has from `price` to `side`.
@@ -73,6 +74,9 @@ fn stop_field(j: &mut Json, order: &Order) {
     if order.asked.kind.is_stop() {
         j.f_dec("stopPrice", order.asked.stop_price);
     }
+    if order.asked.iceberg_qty > 0 {
+        j.f_dec("icebergQty", order.asked.iceberg_qty);
+    }
 }
 
 /// The answer to a placed order.
@@ -81,6 +85,7 @@ pub fn placed(
     order: &Order,
     fills: &[Fill],
     verbosity: Option<Verbosity>,
+    unit: TimeUnit,
 ) -> String {
     let default = match order.asked.kind {
         Kind::Limit | Kind::Market => Verbosity::Full,
@@ -88,18 +93,19 @@ pub fn placed(
     };
     let verbosity = verbosity.unwrap_or(default);
     let listing = &exchange.listings[order.asked.symbol];
-    Json::object(|j| {
+    unit.object(|j| {
         j.f_text("symbol", &listing.rules.symbol)
             .f_int("orderId", order.id)
             .f_int("orderListId", -1)
             .f_text("clientOrderId", &order.client_id)
-            .f_int("transactTime", order.time.as_millis());
+            .f_time("transactTime", order.time);
         if verbosity == Verbosity::Ack {
             return;
         }
         order_fields(j, order);
         stop_field(j, order);
-        j.f_int("workingTime", working_time(order));
+        let working = working_time(j, order);
+        j.f_int("workingTime", working);
         if verbosity == Verbosity::Full {
             let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
             j.key("fills").arr(|j| {
@@ -113,10 +119,42 @@ pub fn placed(
                     });
                 }
             });
+            prevented_matches(j, exchange, order);
         }
         j.f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
     })
+}
+
+/// What self-trade prevention kept an arriving order from; nothing when it met none of its own.
+fn prevented_matches(j: &mut Json, exchange: &Exchange, order: &Order) {
+    let all = exchange.accounts[order.account].prevented().iter().rev();
+    let recent = all.take_while(|m| m.time >= order.time);
+    let mut mine: Vec<&PreventedMatch> = recent.filter(|m| m.taker == order.id).collect();
+    if mine.is_empty() {
+        return;
+    }
+    mine.reverse();
+    j.key("preventedMatches").arr(|j| {
+        for prevented in mine {
+            j.obj(|j| {
+                j.f_int("preventedMatchId", prevented.id)
+                    .f_text("makerSymbol", &exchange.listings[prevented.symbol].rules.symbol)
+                    .f_int("makerOrderId", prevented.maker)
+                    .f_dec("price", prevented.price);
+                prevented_quantities(j, prevented);
+            });
+        }
+    });
+}
+
+fn prevented_quantities(j: &mut Json, prevented: &PreventedMatch) {
+    if let Some(qty) = prevented.taker_qty {
+        j.f_dec("takerPreventedQuantity", qty);
+    }
+    if let Some(qty) = prevented.maker_qty {
+        j.f_dec("makerPreventedQuantity", qty);
+    }
 }
 
 /// The answer to a cancel.
@@ -127,7 +165,7 @@ pub fn canceled(j: &mut Json, listing: &Listing, order: &Order, cancel_id: &str)
             .f_int("orderId", order.id)
             .f_int("orderListId", -1)
             .f_text("clientOrderId", cancel_id)
-            .f_int("transactTime", order.update_time.as_millis());
+            .f_time("transactTime", order.update_time);
         order_fields(j, order);
         stop_field(j, order);
         j.f_text("selfTradePreventionMode", order.asked.stp.label());
@@ -135,8 +173,52 @@ pub fn canceled(j: &mut Json, listing: &Listing, order: &Order, cancel_id: &str)
     });
 }
 
+/// The answer to an amendment: the order since.
+pub fn amended(unit: TimeUnit, listing: &Listing, order: &Order, amend: &Amend) -> String {
+    unit.object(|j| {
+        j.f_time("transactTime", amend.time).f_int("executionId", amend.exec_id);
+        let working = working_time(j, order);
+        j.key("amendedOrder").obj(|j| {
+            j.f_text("symbol", &listing.rules.symbol)
+                .f_int("orderId", order.id)
+                .f_int("orderListId", -1)
+                .f_text("origClientOrderId", &amend.client_id)
+                .f_text("clientOrderId", &order.client_id)
+                .f_dec("price", order.asked.price)
+                .f_dec("qty", order.qty)
+                .f_dec("executedQty", order.executed)
+                .f_dec("preventedQty", order.prevented)
+                .f_dec("quoteOrderQty", order.asked.quote_qty)
+                .f_dec("cumulativeQuoteQty", order.quote_executed)
+                .f_text("status", order.status.label())
+                .f_text("timeInForce", order.asked.tif.label())
+                .f_text("type", order.asked.kind.label())
+                .f_text("side", order.asked.side.label());
+            stop_field(j, order);
+            j.f_int("workingTime", working)
+                .f_text("selfTradePreventionMode", order.asked.stp.label());
+            conditional_fields(j, order);
+        });
+    })
+}
+
+/// One amendment of an order.
+pub fn amendment(j: &mut Json, listing: &Listing, order: &Order, amend: &Amend) {
+    j.obj(|j| {
+        j.f_text("symbol", &listing.rules.symbol)
+            .f_int("orderId", order.id)
+            .f_int("executionId", amend.exec_id)
+            .f_text("origClientOrderId", &amend.client_id)
+            .f_text("newClientOrderId", &amend.new_client_id)
+            .f_dec("origQty", amend.qty)
+            .f_dec("newQty", amend.new_qty)
+            .f_time("time", amend.time);
+    });
+}
+
 /// An order as queries show it.
 pub fn order(j: &mut Json, listing: &Listing, order: &Order) {
+    let working = working_time(j, order);
     j.obj(|j| {
         j.f_text("symbol", &listing.rules.symbol)
             .f_int("orderId", order.id)
@@ -151,11 +233,11 @@ pub fn order(j: &mut Json, listing: &Listing, order: &Order) {
             .f_text("type", order.asked.kind.label())
             .f_text("side", order.asked.side.label())
             .f_dec("stopPrice", order.asked.stop_price)
-            .f_dec("icebergQty", 0)
-            .f_int("time", order.time.as_millis())
-            .f_int("updateTime", order.update_time.as_millis())
+            .f_dec("icebergQty", order.asked.iceberg_qty)
+            .f_time("time", order.time)
+            .f_time("updateTime", order.update_time)
             .f_flag("isWorking", order.working_time.is_some())
-            .f_int("workingTime", working_time(order))
+            .f_int("workingTime", working)
             .f_dec("origQuoteOrderQty", order.asked.quote_qty)
             .f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
@@ -175,7 +257,7 @@ pub fn my_trade(j: &mut Json, exchange: &Exchange, fill: &Fill) {
             .f_dec("quoteQty", fill.quote)
             .f_dec("commission", fill.fee)
             .f_text("commissionAsset", &exchange.assets[listing.paid_asset(fill.side.opposite())])
-            .f_int("time", fill.time.as_millis())
+            .f_time("time", fill.time)
             .f_flag("isBuyer", fill.side == Side::Buy)
             .f_flag("isMaker", fill.maker)
             .f_flag("isBestMatch", true);
@@ -189,7 +271,7 @@ pub fn trade(j: &mut Json, print: &Print) {
             .f_dec("price", print.price)
             .f_dec("qty", print.qty)
             .f_dec("quoteQty", notional(print.price, print.qty))
-            .f_int("time", print.time.as_millis())
+            .f_time("time", print.time)
             .f_flag("isBuyerMaker", print.buyer_maker)
             .f_flag("isBestMatch", true);
     });
@@ -231,6 +313,7 @@ fn execution(
         Exec::New => ("NEW", Status::New),
         Exec::Trade { .. } => ("TRADE", order.status),
         Exec::Canceled => ("CANCELED", order.status),
+        Exec::Replaced => ("REPLACED", order.status),
         Exec::Expired => ("EXPIRED", order.status),
         Exec::Prevented { .. } => ("TRADE_PREVENTION", order.status),
     };
@@ -240,9 +323,11 @@ fn execution(
         }
         _ => (0, 0, 0, 0, -1, false),
     };
-    let (id, original) = match cancel_id {
-        Some(id) => (id, order.client_id.as_str()),
-        None => (order.client_id.as_str(), ""),
+    let (id, original) = match (exec, cancel_id) {
+        // An amended order has its new id already.
+        (Exec::Replaced, Some(original)) => (order.client_id.as_str(), original),
+        (_, Some(id)) => (id, order.client_id.as_str()),
+        (_, None) => (order.client_id.as_str(), ""),
     };
     Json::object(|j| {
         j.f_text("e", "executionReport")
@@ -255,7 +340,7 @@ fn execution(
             .f_dec("q", order.qty)
             .f_dec("p", order.asked.price)
             .f_dec("P", order.asked.stop_price)
-            .f_dec("F", 0)
+            .f_dec("F", order.asked.iceberg_qty)
             .f_int("g", -1)
             .f_text("C", original)
             .f_text("x", kind)
@@ -485,13 +570,8 @@ pub fn prevented(j: &mut Json, listing: &Listing, prevented: &PreventedMatch) {
             .f_int("tradeGroupId", -1)
             .f_text("selfTradePreventionMode", prevented.mode.label())
             .f_dec("price", prevented.price);
-        if let Some(qty) = prevented.taker_qty {
-            j.f_dec("takerPreventedQuantity", qty);
-        }
-        if let Some(qty) = prevented.maker_qty {
-            j.f_dec("makerPreventedQuantity", qty);
-        }
-        j.f_int("transactTime", prevented.time.as_millis());
+        prevented_quantities(j, prevented);
+        j.f_time("transactTime", prevented.time);
     });
 }
 
@@ -509,13 +589,14 @@ pub fn exchange_info(
     limits: &RateLimits,
     listings: &[&Listing],
     permission_sets: bool,
-    utc: UtcNs,
+    (unit, utc): (TimeUnit, UtcNs),
 ) -> String {
-    Json::object(|j| {
-        j.f_text("timezone", "UTC").f_int("serverTime", utc.as_millis());
+    unit.object(|j| {
+        j.f_text("timezone", "UTC").f_time("serverTime", utc);
         j.key("rateLimits").arr(|j| {
             weight_limit(j, limits, None);
             order_limits(j, limits, None);
+            limit(j, "RAW_REQUESTS", ("MINUTE", 5), limits.raw_requests_per_5m(), None);
         });
         j.f_raw("exchangeFilters", "[]");
         j.key("symbols").arr(|j| {
@@ -542,14 +623,14 @@ fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
             r#"["LIMIT","LIMIT_MAKER","MARKET","STOP_LOSS","STOP_LOSS_LIMIT","TAKE_PROFIT","TAKE_PROFIT_LIMIT"]"#,
         );
     for (name, value) in [
-        ("icebergAllowed", false),
+        ("icebergAllowed", true),
         ("ocoAllowed", false),
         ("otoAllowed", false),
         ("opoAllowed", false),
         ("quoteOrderQtyMarketAllowed", true),
         ("allowTrailingStop", false),
         ("cancelReplaceAllowed", true),
-        ("amendAllowed", false),
+        ("amendAllowed", true),
         ("pegInstructionsAllowed", false),
         ("isSpotTradingAllowed", true),
         ("isMarginTradingAllowed", false),
@@ -561,7 +642,7 @@ fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
     j.f_raw("permissionSets", if permission_sets { r#"[["SPOT"]]"# } else { "[]" });
     j.f_text("defaultSelfTradePreventionMode", "EXPIRE_MAKER").f_raw(
         "allowedSelfTradePreventionModes",
-        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH","DECREMENT"]"#,
+        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH","DECREMENT","TRANSFER"]"#,
     );
 }
 
@@ -578,6 +659,9 @@ fn filters(j: &mut Json, listing: &Listing) {
             .f_dec("minQty", rules.lot)
             .f_dec("maxQty", QTY_MAX)
             .f_dec("stepSize", rules.lot);
+    });
+    j.obj(|j| {
+        j.f_text("filterType", "ICEBERG_PARTS").f_int("limit", ICEBERG_PARTS_MAX);
     });
     j.obj(|j| {
         j.f_text("filterType", "NOTIONAL")
@@ -608,4 +692,12 @@ fn filters(j: &mut Json, listing: &Listing) {
     j.obj(|j| {
         j.f_text("filterType", "MAX_NUM_ALGO_ORDERS").f_int("maxNumAlgoOrders", OPEN_STOPS_MAX);
     });
+    j.obj(|j| {
+        j.f_text("filterType", "MAX_NUM_ORDER_AMENDS").f_int("maxNumOrderAmends", AMENDS_MAX);
+    });
+    if let Some(position) = rules.max_position {
+        j.obj(|j| {
+            j.f_text("filterType", "MAX_POSITION").f_dec("maxPosition", position);
+        });
+    }
 }

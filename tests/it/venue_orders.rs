@@ -72,6 +72,7 @@ impl Bench {
             Exec::New => "NEW",
             Exec::Trade { .. } => "TRADE",
             Exec::Canceled => "CANCELED",
+            Exec::Replaced => "REPLACED",
             Exec::Expired => "EXPIRED",
             Exec::Prevented { .. } => "TRADE_PREVENTION",
         };
