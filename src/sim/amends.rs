@@ -8,7 +8,8 @@ use crate::clock::UtcNs;
 use super::api::symbol;
 use super::exchange::{Exchange, Exec};
 use super::filters::AMENDS_MAX;
-use super::listing::Liquidity;
+use super::json::{Json, TimeUnit};
+use super::listing::{Liquidity, Listing};
 use super::order::{Amend, NewOrder, Order, Status};
 use super::private::{ORDER_IDS, find_order};
 use super::refusal::{Answer, Refusal};
@@ -43,7 +44,7 @@ pub(super) fn amend(
     let (Some(amend), Some(order)) = (amend, order) else {
         return Err(Refusal::amend("Unknown order sent."));
     };
-    Ok(wire::amended(params.unit(), &exchange.listings[symbol], order, &amend))
+    Ok(amended(params.unit(), &exchange.listings[symbol], order, &amend))
 }
 
 fn check(exchange: &Exchange, order: &Order, new_qty: i64, client_id: Option<&str>) -> Answer<()> {
@@ -81,8 +82,51 @@ pub(super) fn amendments(exchange: &Exchange, account: usize, params: &Params) -
     Ok(params.unit().array(|j| {
         let Some(order) = order else { return };
         let wanted = order.amends.iter().filter(|amend| amend.exec_id >= from);
-        wanted.take(limit).for_each(|amend| wire::amendment(j, listing, order, amend));
+        wanted.take(limit).for_each(|amend| amendment(j, listing, order, amend));
     }))
+}
+
+/// The answer to an amendment: the order since.
+fn amended(unit: TimeUnit, listing: &Listing, order: &Order, amend: &Amend) -> String {
+    unit.object(|j| {
+        j.f_time("transactTime", amend.time).f_int("executionId", amend.exec_id);
+        let working = wire::working_time(j, order);
+        j.key("amendedOrder").obj(|j| {
+            j.f_text("symbol", &listing.rules.symbol)
+                .f_int("orderId", order.id)
+                .f_int("orderListId", -1)
+                .f_text("origClientOrderId", &amend.client_id)
+                .f_text("clientOrderId", &order.client_id)
+                .f_dec("price", order.asked.price)
+                .f_dec("qty", order.qty)
+                .f_dec("executedQty", order.executed)
+                .f_dec("preventedQty", order.prevented)
+                .f_dec("quoteOrderQty", order.asked.quote_qty)
+                .f_dec("cumulativeQuoteQty", order.quote_executed)
+                .f_text("status", order.status.label())
+                .f_text("timeInForce", order.asked.tif.label())
+                .f_text("type", order.asked.kind.label())
+                .f_text("side", order.asked.side.label());
+            wire::stop_field(j, order);
+            j.f_int("workingTime", working)
+                .f_text("selfTradePreventionMode", order.asked.stp.label());
+            wire::conditional_fields(j, order);
+        });
+    })
+}
+
+/// One amendment of an order.
+fn amendment(j: &mut Json, listing: &Listing, order: &Order, amend: &Amend) {
+    j.obj(|j| {
+        j.f_text("symbol", &listing.rules.symbol)
+            .f_int("orderId", order.id)
+            .f_int("executionId", amend.exec_id)
+            .f_text("origClientOrderId", &amend.client_id)
+            .f_text("newClientOrderId", &amend.new_client_id)
+            .f_dec("origQty", amend.qty)
+            .f_dec("newQty", amend.new_qty)
+            .f_time("time", amend.time);
+    });
 }
 
 impl Exchange {

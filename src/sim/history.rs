@@ -4,6 +4,7 @@
 use super::api::symbol;
 use super::calls::Call;
 use super::exchange::Exchange;
+use super::json::Json;
 use super::order::{Fill, Order, PreventedMatch};
 use super::refusal::{Answer, Refusal};
 use super::request::{Params, Span};
@@ -143,6 +144,28 @@ fn prevented_matches(exchange: &Exchange, account: usize, params: &Params) -> An
             wire::prevented(j, &exchange.listings[symbol], prevented);
         }
     }))
+}
+
+/// What self-trade prevention kept an arriving order from; nothing when it met none of its own.
+pub(super) fn prevented_by(j: &mut Json, exchange: &Exchange, order: &Order) {
+    let all = exchange.accounts[order.account].prevented().iter().rev();
+    let recent = all.take_while(|m| m.time >= order.time);
+    let mut mine: Vec<&PreventedMatch> = recent.filter(|m| m.taker == order.id).collect();
+    if mine.is_empty() {
+        return;
+    }
+    mine.reverse();
+    j.key("preventedMatches").arr(|j| {
+        for prevented in mine {
+            j.obj(|j| {
+                j.f_int("preventedMatchId", prevented.id)
+                    .f_text("makerSymbol", &exchange.listings[prevented.symbol].rules.symbol)
+                    .f_int("makerOrderId", prevented.maker)
+                    .f_dec("price", prevented.price);
+                wire::prevented_quantities(j, prevented);
+            });
+        }
+    });
 }
 
 /// Allocations come from orders that are routed to several books; there are none.

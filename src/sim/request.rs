@@ -34,6 +34,7 @@ const MANDATORY: &[&str] = &[
     "interval",
     "cancelReplaceMode",
     "quantity",
+    "newQty",
     "price",
 ];
 

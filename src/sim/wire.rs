@@ -8,11 +8,12 @@ use super::filters::{
     AMENDS_MAX, ICEBERG_PARTS_MAX, MARKET_QTY_MAX, NOTIONAL_MAX, OPEN_ORDERS_MAX, OPEN_STOPS_MAX,
     PRICE_DOWN, PRICE_UP,
 };
+use super::history;
 use super::json::{Json, TimeUnit, decimal};
 use super::limits::RateLimits;
 use super::listing::{Aggregate, Listing, PRICE_MAX, Print, QTY_MAX};
 use super::matching::{Diff, Top};
-use super::order::{Amend, Fill, Kind, Order, PreventedMatch, Side, Status, Verbosity, notional};
+use super::order::{Fill, Kind, Order, PreventedMatch, Side, Status, Verbosity, notional};
 use super::refusal::Refusal;
 
 /// An error body.
@@ -37,7 +38,7 @@ pub fn api_error(refusal: &Refusal, utc: UtcNs) -> String {
 }
 
 /// When an order began to work, as the venue writes it.
-fn working_time(j: &Json, order: &Order) -> i64 {
+pub(super) fn working_time(j: &Json, order: &Order) -> i64 {
     order.working_time.map_or(-1, |since| j.unit().of(since))
 }
 
@@ -55,7 +56,7 @@ fn order_fields(j: &mut Json, order: &Order) {
 }
 
 /// Fields of answers that some orders have; queries show the stop price of every order.
-fn conditional_fields(j: &mut Json, order: &Order) {
+pub(super) fn conditional_fields(j: &mut Json, order: &Order) {
     if let Some(id) = order.prevented_match {
         j.f_int("preventedMatchId", id).f_dec("preventedQuantity", order.prevented);
     }
@@ -70,7 +71,8 @@ fn conditional_fields(j: &mut Json, order: &Order) {
     }
 }
 
-fn stop_field(j: &mut Json, order: &Order) {
+/// Fields that orders have which wait for a price or show a part of themselves.
+pub(super) fn stop_field(j: &mut Json, order: &Order) {
     if order.asked.kind.is_stop() {
         j.f_dec("stopPrice", order.asked.stop_price);
     }
@@ -119,36 +121,15 @@ pub fn placed(
                     });
                 }
             });
-            prevented_matches(j, exchange, order);
+            history::prevented_by(j, exchange, order);
         }
         j.f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
     })
 }
 
-/// What self-trade prevention kept an arriving order from; nothing when it met none of its own.
-fn prevented_matches(j: &mut Json, exchange: &Exchange, order: &Order) {
-    let all = exchange.accounts[order.account].prevented().iter().rev();
-    let recent = all.take_while(|m| m.time >= order.time);
-    let mut mine: Vec<&PreventedMatch> = recent.filter(|m| m.taker == order.id).collect();
-    if mine.is_empty() {
-        return;
-    }
-    mine.reverse();
-    j.key("preventedMatches").arr(|j| {
-        for prevented in mine {
-            j.obj(|j| {
-                j.f_int("preventedMatchId", prevented.id)
-                    .f_text("makerSymbol", &exchange.listings[prevented.symbol].rules.symbol)
-                    .f_int("makerOrderId", prevented.maker)
-                    .f_dec("price", prevented.price);
-                prevented_quantities(j, prevented);
-            });
-        }
-    });
-}
-
-fn prevented_quantities(j: &mut Json, prevented: &PreventedMatch) {
+/// What a prevented match took off both orders.
+pub(super) fn prevented_quantities(j: &mut Json, prevented: &PreventedMatch) {
     if let Some(qty) = prevented.taker_qty {
         j.f_dec("takerPreventedQuantity", qty);
     }
@@ -170,49 +151,6 @@ pub fn canceled(j: &mut Json, listing: &Listing, order: &Order, cancel_id: &str)
         stop_field(j, order);
         j.f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
-    });
-}
-
-/// The answer to an amendment: the order since.
-pub fn amended(unit: TimeUnit, listing: &Listing, order: &Order, amend: &Amend) -> String {
-    unit.object(|j| {
-        j.f_time("transactTime", amend.time).f_int("executionId", amend.exec_id);
-        let working = working_time(j, order);
-        j.key("amendedOrder").obj(|j| {
-            j.f_text("symbol", &listing.rules.symbol)
-                .f_int("orderId", order.id)
-                .f_int("orderListId", -1)
-                .f_text("origClientOrderId", &amend.client_id)
-                .f_text("clientOrderId", &order.client_id)
-                .f_dec("price", order.asked.price)
-                .f_dec("qty", order.qty)
-                .f_dec("executedQty", order.executed)
-                .f_dec("preventedQty", order.prevented)
-                .f_dec("quoteOrderQty", order.asked.quote_qty)
-                .f_dec("cumulativeQuoteQty", order.quote_executed)
-                .f_text("status", order.status.label())
-                .f_text("timeInForce", order.asked.tif.label())
-                .f_text("type", order.asked.kind.label())
-                .f_text("side", order.asked.side.label());
-            stop_field(j, order);
-            j.f_int("workingTime", working)
-                .f_text("selfTradePreventionMode", order.asked.stp.label());
-            conditional_fields(j, order);
-        });
-    })
-}
-
-/// One amendment of an order.
-pub fn amendment(j: &mut Json, listing: &Listing, order: &Order, amend: &Amend) {
-    j.obj(|j| {
-        j.f_text("symbol", &listing.rules.symbol)
-            .f_int("orderId", order.id)
-            .f_int("executionId", amend.exec_id)
-            .f_text("origClientOrderId", &amend.client_id)
-            .f_text("newClientOrderId", &amend.new_client_id)
-            .f_dec("origQty", amend.qty)
-            .f_dec("newQty", amend.new_qty)
-            .f_time("time", amend.time);
     });
 }
 

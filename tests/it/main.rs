@@ -23,6 +23,8 @@ mod venue;
 mod venue_market;
 // Its orders and accounts: every kind, filters, limits, money.
 mod venue_orders;
+// Its REST side against the public documentation, row by row.
+mod venue_docs;
 // The simulated venue: faults, connection rules, control.
 mod venue_faults;
 // Status, metrics, dashboard, log.
