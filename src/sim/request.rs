@@ -407,7 +407,14 @@ fn check_time(timestamp: i64, params: &Params, utc: UtcNs) -> Answer<()> {
     // The window is a number of milliseconds with up to three decimals: parsed as units of 10^-8, so 1 us = 10^5.
     let window = match params.get("recvWindow") {
         None => RECV_WINDOW_DEFAULT_US,
-        Some(text) => parse_decimal(text).ok_or_else(|| malformed("recvWindow"))? / 100_000,
+        Some(text) => {
+            let units = parse_decimal(text).ok_or_else(|| malformed("recvWindow"))?;
+            if units % 100_000 != 0 {
+                let msg = "Parameter 'recvWindow' has too much precision.";
+                return Err(Refusal::new(-1111, msg));
+            }
+            units / 100_000
+        }
     };
     if window > RECV_WINDOW_MAX_US {
         return Err(Refusal::new(-1131, "recvWindow must be less than 60000"));
@@ -449,6 +456,9 @@ mod tests {
         time(now - 50, "1", now, Some(-1021));
         time(now, "60001", now, Some(-1131));
         time(now - 1, "0.5", now, Some(-1021));
+        time(now, "5000.123", now, None);
+        time(now, "5000.1234", now, Some(-1111));
+        time(now, "x", now, Some(-1102));
     }
 
     #[test]
