@@ -177,10 +177,10 @@ pub struct VenueArgs {
     /// A PEM file with an Ed25519 public key, in place of the secret.
     #[arg(long, value_name = "FILE")]
     pub ed25519_public: Option<PathBuf>,
-    /// A TOML file with its accounts, in place of key and secret: `[[account]]` name, api_key, secret or ed25519_public, balances.
+    /// A TOML file with its accounts, in place of key and secret: `[[account]]` name, api_key, secret or ed25519_public, balances, fees.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "secret", "ed25519_public"])]
     pub accounts: Option<PathBuf>,
-    /// A TOML file with several venues: `[[venue]]` name, listen, seed, symbols, fees, latency_ms, drift_bps, accounts.
+    /// A TOML file with several venues: `[[venue]]` name, listen, seed, symbols, fees, latency_ms, drift_bps, accounts, max_position.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "key", "secret", "ed25519_public", "accounts", "seed", "symbols", "updates_per_s", "recording", "speed", "latency_ms", "drift_bps", "save", "restore"])]
     pub config: Option<PathBuf>,
     /// Added before every answer and every frame.

@@ -27,6 +27,8 @@ struct AccountEntry {
     ed25519_public: Option<String>,
     /// Plenty of everything when absent.
     balances: Option<std::collections::BTreeMap<String, String>>,
+    /// The venue's when absent.
+    fees: Option<Fees>,
 }
 
 #[derive(Deserialize)]
@@ -64,12 +66,15 @@ struct VenueEntry {
     updates_per_s: u32,
     #[serde(default)]
     accounts: Vec<AccountEntry>,
+    /// MAX_POSITION by symbol.
+    #[serde(default)]
+    max_position: std::collections::BTreeMap<String, String>,
     save: Option<PathBuf>,
     restore: Option<PathBuf>,
 }
 
 /// Fees in basis points of the received asset.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fees {
     maker_bps: f64,
@@ -79,6 +84,19 @@ struct Fees {
 impl Default for Fees {
     fn default() -> Self {
         Self { maker_bps: 10.0, taker_bps: 10.0 }
+    }
+}
+
+impl Fees {
+    /// Maker and taker in millionths.
+    fn ppm(self) -> Result<(u32, u32), String> {
+        let ppm = |bps: f64| {
+            let legal = (0.0..=1_000.0).contains(&bps);
+            legal
+                .then(|| (bps * 100.0).round() as u32)
+                .ok_or("fees: expected 0 to 1000 basis points")
+        };
+        Ok((ppm(self.maker_bps)?, ppm(self.taker_bps)?))
     }
 }
 
@@ -154,6 +172,9 @@ impl AccountEntry {
                 })
                 .collect::<Result<_, String>>()?;
         }
+        if let Some(fees) = self.fees {
+            account.fees_ppm = Some(fees.ppm().map_err(|why| format!("account {name}: {why}"))?);
+        }
         Ok(account)
     }
 }
@@ -170,14 +191,12 @@ impl VenueEntry {
         if let MarketSettings::Synthetic { updates_per_s, .. } = &mut settings.market {
             *updates_per_s = self.updates_per_s;
         }
-        for (to, bps) in [
-            (&mut settings.maker_fee_ppm, self.fees.maker_bps),
-            (&mut settings.taker_fee_ppm, self.fees.taker_bps),
-        ] {
-            if !(0.0..=1_000.0).contains(&bps) {
-                return Err("fees: expected 0 to 1000 basis points".to_owned());
-            }
-            *to = (bps * 100.0).round() as u32;
+        (settings.maker_fee_ppm, settings.taker_fee_ppm) = self.fees.ppm()?;
+        for (symbol, most) in &self.max_position {
+            let known = settings.symbols.iter_mut().find(|s| s.symbol == *symbol);
+            let known = known.ok_or_else(|| format!("max_position: {symbol} is not traded"))?;
+            let most = parse_decimal(most).filter(|most| *most > 0);
+            known.max_position = Some(most.ok_or_else(|| format!("max_position: {symbol}"))?);
         }
         settings.name.clone_from(&self.name);
         settings.market_seed =
@@ -228,6 +247,7 @@ mod tests {
         api_key = "k"
         secret = "hidden-word"
         balances = { BTC = "1.5", USDT = "1000" }
+        fees = { maker_bps = 0, taker_bps = 2.5 }
         [[venue]]
         name = "east"
         listen = "127.0.0.1:0"
@@ -235,6 +255,7 @@ mod tests {
         latency_ms = 3
         drift_bps = 8
         fees = { maker_bps = 1.5, taker_bps = 4 }
+        max_position = { BTCUSDT = "10" }
         [[venue]]
         name = "west"
         listen = "127.0.0.1:0"
@@ -250,6 +271,8 @@ mod tests {
         assert_eq!((east.market_seed, west.market_seed, west.seed), (7, 7, 2));
         assert_eq!((east.maker_fee_ppm, east.taker_fee_ppm, east.drift_bps), (150, 400, 8));
         assert_eq!(east.latency, Duration::from_millis(3));
+        assert_eq!((east.accounts[0].fees_ppm, west.maker_fee_ppm), (Some((0, 250)), 1_000));
+        assert_eq!(east.symbols[0].max_position, Some(1_000_000_000));
         let usdt = west.accounts[0].balances.iter().find(|(asset, _)| asset == "USDT");
         assert_eq!(usdt.map(|(_, units)| *units), Some(100_000_000_000));
     }
@@ -268,6 +291,8 @@ mod tests {
         refused(&TWO.replace("\"k\"", "5"), "string");
         refused(&TWO.replace("ETHUSDT", "ETHXXX"), "ETHXXX");
         refused(&TWO.replace("1.5\"", "x\""), "BTC x");
+        refused(&TWO.replace("taker_bps = 2.5", "taker_bps = 1001"), "basis points");
+        refused(&TWO.replace("BTCUSDT = \"10\"", "BNBUSDT = \"10\""), "BNBUSDT");
         refused("", "venue");
     }
 }

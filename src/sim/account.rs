@@ -136,6 +136,16 @@ impl Account {
         self.orders.insert(order.id, order);
     }
 
+    /// Gives an order another client id.
+    pub fn rename(&mut self, id: u64, client_id: &str) {
+        let Some(order) = self.orders.get_mut(&id) else { return };
+        if self.by_client_id.get(&order.client_id) == Some(&id) {
+            self.by_client_id.remove(&order.client_id);
+        }
+        client_id.clone_into(&mut order.client_id);
+        self.by_client_id.insert(client_id.to_owned(), id);
+    }
+
     /// Changes an order; it leaves the open ones when it ended. The changed order.
     pub fn change(&mut self, id: u64, change: impl FnOnce(&mut Order)) -> Option<&Order> {
         let order = self.orders.get_mut(&id)?;

@@ -5,7 +5,6 @@ use crate::clock::UtcNs;
 
 use super::calls::Call;
 use super::exchange::Exchange;
-use super::json::Json;
 use super::market_calls;
 use super::private;
 use super::refusal::{Answer, Refusal};
@@ -24,8 +23,8 @@ pub fn execute(
 ) -> Answer<String> {
     match call {
         Call::Ping => Ok("{}".to_owned()),
-        Call::Time => Ok(Json::object(|j| {
-            j.f_int("serverTime", utc.as_millis());
+        Call::Time => Ok(params.unit().object(|j| {
+            j.f_time("serverTime", utc);
         })),
         Call::ExchangeInfo
         | Call::Depth
@@ -53,8 +52,11 @@ pub fn execute(
 }
 
 fn check_symbol_text(name: &str, text: &str) -> Answer<()> {
-    let legal = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_.".contains(&b);
-    if text.len() > 20 || !text.bytes().all(legal) {
+    // Names beyond ASCII are legal, and none is listed here.
+    let legal = |c: char| {
+        c.is_ascii_uppercase() || c.is_ascii_digit() || "-_.".contains(c) || !c.is_ascii()
+    };
+    if text.chars().count() > 20 || !text.chars().all(legal) {
         return Err(Refusal::illegal(name, "^[A-Z0-9-_.]{1,20}$"));
     }
     Ok(())
@@ -77,12 +79,11 @@ pub(super) fn symbols(exchange: &Exchange, params: &Params) -> Answer<Option<Vec
         (Some(_), Some(_)) => Err(Refusal::combination()),
         (Some(_), None) => Ok(Some(vec![symbol(exchange, params)?])),
         (None, Some(list)) => {
-            let names: Vec<String> = serde_json::from_str(list).map_err(|_| {
-                Refusal::illegal(
-                    "symbols",
-                    r#"^\["[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}\]$"#,
-                )
-            })?;
+            let range = r#"^\["[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}\]$"#;
+            let names: Vec<String> = serde_json::from_str(list).unwrap_or_default();
+            if names.is_empty() {
+                return Err(Refusal::illegal("symbols", range));
+            }
             let mut found = Vec::new();
             for name in &names {
                 check_symbol_text("symbols", name)?;

@@ -43,6 +43,11 @@ pub enum Call {
     CancelReplace,
     PreventedMatches,
     MyFilters,
+    Amend,
+    Amendments,
+    Allocations,
+    OrderLists,
+    OpenOrderLists,
     Unsupported(Unsupported),
     Logon,
     SessionStatus,
@@ -319,15 +324,57 @@ pub const SPECS: &[Spec] = &[
     refused(Unsupported::Oto, ("POST", "orderList/otoco"), "orderList.place.otoco"),
     refused(Unsupported::Opo, ("POST", "orderList/opo"), "orderList.place.opo"),
     refused(Unsupported::Opo, ("POST", "orderList/opoco"), "orderList.place.opoco"),
-    refused(Unsupported::CancelList, ("DELETE", "orderList"), "orderList.cancel"),
-    refused(Unsupported::QueryList, ("GET", "orderList"), "orderList.status"),
-    refused(Unsupported::Nothing, ("GET", "openOrderList"), "openOrderLists.status"),
-    refused(Unsupported::Nothing, ("GET", "allOrderList"), "allOrderLists"),
+    spec(
+        Call::Unsupported(Unsupported::CancelList),
+        ("DELETE", "orderList"),
+        "orderList.cancel",
+        Security::Signed,
+        &["symbol", "orderListId", "listClientOrderId", "newClientOrderId"],
+    ),
+    spec(
+        Call::Unsupported(Unsupported::QueryList),
+        ("GET", "orderList"),
+        "orderList.status",
+        Security::Signed,
+        &["orderListId", "origClientOrderId"],
+    ),
+    spec(
+        Call::OpenOrderLists,
+        ("GET", "openOrderList"),
+        "openOrderLists.status",
+        Security::Signed,
+        &[],
+    ),
+    spec(
+        Call::OrderLists,
+        ("GET", "allOrderList"),
+        "allOrderLists",
+        Security::Signed,
+        &["fromId", "startTime", "endTime", "limit"],
+    ),
     refused(Unsupported::Sor, ("POST", "sor/order"), "sor.order.place"),
     refused(Unsupported::Sor, ("POST", "sor/order/test"), "sor.order.test"),
-    refused(Unsupported::Amend, ("PUT", "order/amend/keepPriority"), "order.amend.keepPriority"),
-    refused(Unsupported::Nothing, ("GET", "order/amendments"), "order.amendments"),
-    refused(Unsupported::Nothing, ("GET", "myAllocations"), "myAllocations"),
+    spec(
+        Call::Amend,
+        ("PUT", "order/amend/keepPriority"),
+        "order.amend.keepPriority",
+        Security::Signed,
+        &["symbol", "orderId", "origClientOrderId", "newClientOrderId", "newQty"],
+    ),
+    spec(
+        Call::Amendments,
+        ("GET", "order/amendments"),
+        "order.amendments",
+        Security::Signed,
+        &["symbol", "orderId", "fromExecutionId", "limit"],
+    ),
+    spec(
+        Call::Allocations,
+        ("GET", "myAllocations"),
+        "myAllocations",
+        Security::Signed,
+        &["symbol", "startTime", "endTime", "fromAllocationId", "limit", "orderId"],
+    ),
     spec(Call::Logon, ("", ""), "session.logon", Security::SignedHere, &[]),
     spec(Call::SessionStatus, ("", ""), "session.status", Security::Open, &[]),
     spec(Call::Logout, ("", ""), "session.logout", Security::Open, &[]),
@@ -392,10 +439,14 @@ pub fn weight(call: Call, params: &Params) -> u32 {
                 2
             }
         }
-        Call::Unsupported(Unsupported::Amend | Unsupported::QueryList) => 4,
-        Call::Unsupported(Unsupported::Nothing) => 20,
+        Call::Amend | Call::Amendments | Call::Unsupported(Unsupported::QueryList) => 4,
+        Call::OpenOrderLists => 6,
         Call::Unsupported(_) => 1,
-        Call::Account | Call::AllOrders | Call::Commission => 20,
+        Call::Account
+        | Call::AllOrders
+        | Call::Commission
+        | Call::OrderLists
+        | Call::Allocations => 20,
         Call::QueryOrder => 4,
         Call::OpenOrders => {
             if one_symbol {

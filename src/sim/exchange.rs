@@ -41,6 +41,8 @@ pub enum Exec {
     },
     /// It was cancelled.
     Canceled,
+    /// Its quantity was reduced; the client id that comes with it is the one before.
+    Replaced,
     /// It expired.
     Expired,
     /// Self-trade prevention took something off it: how much, and the order that it met.
@@ -132,6 +134,7 @@ impl Exchange {
             }
         }
         let fees_ppm = (i128::from(settings.maker_fee_ppm), i128::from(settings.taker_fee_ppm));
+        let ppm = |(maker, taker): (u32, u32)| (i128::from(maker), i128::from(taker));
         let accounts = settings.accounts.iter().map(|account| {
             let free: Vec<i128> = assets
                 .iter()
@@ -140,6 +143,7 @@ impl Exchange {
                     of.map(|(_, units)| i128::from(*units)).sum()
                 })
                 .collect();
+            let fees_ppm = account.fees_ppm.map_or(fees_ppm, ppm);
             Account::new(&account.name, &free, fees_ppm)
         });
         let accounts: Vec<Account> = accounts.collect();
@@ -201,6 +205,21 @@ impl Exchange {
         if new.kind.is_stop() && stops >= OPEN_STOPS_MAX {
             return Err(Refusal::filter("MAX_NUM_ALGO_ORDERS"));
         }
+        let listing = &self.listings[new.symbol];
+        if let (Some(most), Side::Buy) = (listing.rules.max_position, new.side) {
+            let holder = &self.accounts[account];
+            let held = holder.holdings[listing.base];
+            let buys = holder.open_orders().filter(|o| o.asked.symbol == new.symbol);
+            let buys = buys.filter(|o| o.asked.side == Side::Buy);
+            let bought: i128 = buys.map(|o| i128::from(o.remaining())).sum();
+            let more = match new.quote_qty {
+                0 => new.qty,
+                _ => listing.quote_for(&listing.taker(account, new)).0,
+            };
+            if held.free + held.locked + bought + i128::from(more) > i128::from(most) {
+                return Err(Refusal::filter("MAX_POSITION"));
+            }
+        }
         Ok(())
     }
 
@@ -220,6 +239,9 @@ impl Exchange {
         if new.kind.is_stop() && listing.would_trigger(new) {
             return Err(Refusal::order("Order would trigger immediately."));
         }
+        if new.iceberg_qty > new.qty {
+            return Err(Refusal::order("IcebergQty exceeds QTY."));
+        }
         let (asset, needs) = listing.funds(account, new);
         if needs > holder.holdings[asset].free {
             return Err(Refusal::order("Account has insufficient balance for requested action."));
@@ -227,7 +249,7 @@ impl Exchange {
         if new.kind == Kind::LimitMaker && listing.would_take(new) {
             return Err(Refusal::order("Order would immediately match and take."));
         }
-        if new.kind == Kind::Market && listing.top_of(new.side.opposite()).is_none() {
+        if new.quote_qty > 0 && listing.top_of(new.side.opposite()).is_none() {
             return Err(Refusal::order(
                 "Order book liquidity is less than symbol minimum quantity.",
             ));
@@ -268,6 +290,7 @@ impl Exchange {
             update_time: utc,
             expiry: None,
             locked: 0,
+            amends: Vec::new(),
             asked: new,
         };
         if waits {
@@ -367,7 +390,9 @@ impl Exchange {
         let (side, price) = (order.asked.side, order.asked.price);
         let owner = Owner::Account { account, order: id };
         match &mut self.listings[order.asked.symbol].liquidity {
-            Liquidity::Live(book) => book.rest(owner, side, price, order.remaining()),
+            Liquidity::Live(book) => {
+                book.rest_iceberg(owner, side, price, order.remaining(), order.shown());
+            }
             Liquidity::Recorded(recorded) => {
                 recorded.rest(account, id, side, price, order.remaining());
             }
@@ -427,14 +452,8 @@ impl Exchange {
             .filter(|o| o.status.is_open())
             .cloned()
             .ok_or_else(|| Refusal::cancel("Unknown order sent."))?;
-        let (symbol, side, price) = (order.asked.symbol, order.asked.side, order.asked.price);
-        self.stops[symbol].remove(&order);
-        match &mut self.listings[symbol].liquidity {
-            Liquidity::Live(book) => {
-                book.remove(id, side, price);
-            }
-            Liquidity::Recorded(recorded) => recorded.remove(id),
-        }
+        let symbol = order.asked.symbol;
+        self.take_off(&order);
         let cancel_id = match cancel_id {
             Some(id) => id,
             None => self.make_client_id(),
@@ -444,6 +463,18 @@ impl Exchange {
         self.report_positions(symbol, &mut vec![account], utc);
         let order = self.accounts[account].order(id).cloned().unwrap_or(order);
         Ok((order, cancel_id))
+    }
+
+    /// Takes an order off the book, or from where it waits for its price.
+    pub(super) fn take_off(&mut self, order: &Order) {
+        let (symbol, side, price) = (order.asked.symbol, order.asked.side, order.asked.price);
+        self.stops[symbol].remove(order);
+        match &mut self.listings[symbol].liquidity {
+            Liquidity::Live(book) => {
+                book.remove(order.id, side, price);
+            }
+            Liquidity::Recorded(recorded) => recorded.remove(order.id),
+        }
     }
 
     /// The synthetic market takes liquidity; gives back what it traded.

@@ -21,6 +21,12 @@ pub const PRICE_DOWN: i64 = 5;
 /// Open orders per account and symbol (MAX_NUM_ORDERS).
 pub const OPEN_ORDERS_MAX: usize = 200;
 
+/// Parts that an iceberg may have (ICEBERG_PARTS).
+pub const ICEBERG_PARTS_MAX: i64 = 100;
+
+/// Times that one order may be amended (MAX_NUM_ORDER_AMENDS).
+pub const AMENDS_MAX: usize = 10;
+
 /// Open stop orders per account and symbol (MAX_NUM_ALGO_ORDERS).
 pub const OPEN_STOPS_MAX: usize = 5;
 
@@ -82,7 +88,6 @@ impl Listing {
     }
 
     pub(super) fn check_filters(&self, new: &NewOrder) -> Answer<()> {
-        let rules = &self.rules;
         if new.kind.has_limit() {
             self.check_price(new.price)?;
         }
@@ -96,9 +101,23 @@ impl Listing {
                 return Err(Refusal::filter("PERCENT_PRICE_BY_SIDE"));
             }
         }
+        self.check_amounts(new)
+    }
+
+    /// The filters that a smaller quantity could come to fail.
+    pub(super) fn check_amounts(&self, new: &NewOrder) -> Answer<()> {
+        let rules = &self.rules;
         let by_qty = new.quote_qty == 0;
         if by_qty && !on_grid(new.qty, rules.lot, QTY_MAX) {
             return Err(Refusal::filter("LOT_SIZE"));
+        }
+        if new.iceberg_qty > 0 {
+            if !on_grid(new.iceberg_qty, rules.lot, QTY_MAX) {
+                return Err(Refusal::filter("LOT_SIZE"));
+            }
+            if new.qty > new.iceberg_qty.saturating_mul(ICEBERG_PARTS_MAX) {
+                return Err(Refusal::filter("ICEBERG_PARTS"));
+            }
         }
         if by_qty && !new.kind.has_limit() && new.qty > MARKET_QTY_MAX {
             return Err(Refusal::filter("MARKET_LOT_SIZE"));

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::clock::UtcNs;
 use crate::trading::domain::decimal::parse_scaled;
 
 /// Digits behind the point, everywhere.
@@ -56,89 +57,153 @@ pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// In which unit answers tell times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Milliseconds since 1970, unless asked otherwise.
+    #[default]
+    Millisecond,
+    /// Microseconds since 1970.
+    Microsecond,
+}
+
+impl TimeUnit {
+    /// The unit of this name, all in capitals or all small.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "MILLISECOND" | "millisecond" => Some(Self::Millisecond),
+            "MICROSECOND" | "microsecond" => Some(Self::Microsecond),
+            _ => None,
+        }
+    }
+
+    /// A moment in this unit.
+    pub fn of(self, utc: UtcNs) -> i64 {
+        match self {
+            Self::Millisecond => utc.as_millis(),
+            Self::Microsecond => utc.as_micros(),
+        }
+    }
+
+    /// How many of it make a millisecond.
+    pub fn per_ms(self) -> i64 {
+        match self {
+            Self::Millisecond => 1,
+            Self::Microsecond => 1_000,
+        }
+    }
+
+    /// An object whose fields `body` writes, with its times in this unit.
+    pub fn object(self, body: impl FnOnce(&mut Json)) -> String {
+        let mut json = Json::of(self);
+        json.obj(body);
+        json.finish()
+    }
+
+    /// An array whose items `body` writes, with its times in this unit.
+    pub fn array(self, body: impl FnOnce(&mut Json)) -> String {
+        let mut json = Json::of(self);
+        json.arr(body);
+        json.finish()
+    }
+}
+
 /// A JSON text in the making. Commas come by themselves.
 #[derive(Clone, Debug, Default)]
-pub struct Json(String);
+pub struct Json {
+    text: String,
+    unit: TimeUnit,
+}
 
 impl Json {
     /// Nothing yet.
     pub fn new() -> Self {
-        Self(String::with_capacity(256))
+        Self::of(TimeUnit::Millisecond)
+    }
+
+    /// Nothing yet; times will be told in `unit`.
+    pub fn of(unit: TimeUnit) -> Self {
+        Self { text: String::with_capacity(256), unit }
+    }
+
+    /// In which unit times are told.
+    pub fn unit(&self) -> TimeUnit {
+        self.unit
     }
 
     /// An object whose fields `body` writes.
     pub fn object(body: impl FnOnce(&mut Self)) -> String {
         let mut json = Self::new();
         json.obj(body);
-        json.0
+        json.text
     }
 
     /// An array whose items `body` writes.
     pub fn array(body: impl FnOnce(&mut Self)) -> String {
         let mut json = Self::new();
         json.arr(body);
-        json.0
+        json.text
     }
 
     fn comma(&mut self) {
-        if !matches!(self.0.as_bytes().last(), None | Some(b'{' | b'[' | b':')) {
-            self.0.push(',');
+        if !matches!(self.text.as_bytes().last(), None | Some(b'{' | b'[' | b':')) {
+            self.text.push(',');
         }
     }
 
     /// A field's name; its value must follow.
     pub fn key(&mut self, name: &str) -> &mut Self {
         self.comma();
-        push_string(&mut self.0, name);
-        self.0.push(':');
+        push_string(&mut self.text, name);
+        self.text.push(':');
         self
     }
 
     /// An object as a value.
     pub fn obj(&mut self, body: impl FnOnce(&mut Self)) -> &mut Self {
         self.comma();
-        self.0.push('{');
+        self.text.push('{');
         body(self);
-        self.0.push('}');
+        self.text.push('}');
         self
     }
 
     /// An array as a value.
     pub fn arr(&mut self, body: impl FnOnce(&mut Self)) -> &mut Self {
         self.comma();
-        self.0.push('[');
+        self.text.push('[');
         body(self);
-        self.0.push(']');
+        self.text.push(']');
         self
     }
 
     /// JSON text as a value, as it is.
     pub fn raw(&mut self, text: &str) -> &mut Self {
         self.comma();
-        self.0.push_str(text);
+        self.text.push_str(text);
         self
     }
 
     /// A string as a value.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.comma();
-        push_string(&mut self.0, text);
+        push_string(&mut self.text, text);
         self
     }
 
     /// A decimal string as a value.
     pub fn dec(&mut self, units: impl Into<i128>) -> &mut Self {
         self.comma();
-        self.0.push('"');
-        push_decimal(&mut self.0, units.into());
-        self.0.push('"');
+        self.text.push('"');
+        push_decimal(&mut self.text, units.into());
+        self.text.push('"');
         self
     }
 
     /// An integer as a value.
     pub fn int(&mut self, value: impl itoa::Integer) -> &mut Self {
         self.comma();
-        self.0.push_str(itoa::Buffer::new().format(value));
+        self.text.push_str(itoa::Buffer::new().format(value));
         self
     }
 
@@ -162,6 +227,12 @@ impl Json {
         self.key(name).int(value)
     }
 
+    /// A field with a moment, in the unit of the text.
+    pub fn f_time(&mut self, name: &str, utc: UtcNs) -> &mut Self {
+        let time = self.unit.of(utc);
+        self.f_int(name, time)
+    }
+
     /// A truth field.
     pub fn f_flag(&mut self, name: &str, value: bool) -> &mut Self {
         self.key(name).flag(value)
@@ -174,7 +245,7 @@ impl Json {
 
     /// The text.
     pub fn finish(self) -> String {
-        self.0
+        self.text
     }
 }
 

@@ -14,6 +14,9 @@ const BAN_MS: i64 = 2 * 60_000;
 /// The longest ban.
 const BAN_MAX_MS: i64 = 3 * 86_400_000;
 
+/// In which requests are counted whatever they weigh.
+const RAW_MS: i64 = 5 * 60_000;
+
 /// How many orders a first fill takes off the count when the order rested before.
 const FILLED_AS_MAKER: u32 = 5;
 
@@ -34,11 +37,20 @@ impl Default for RateLimits {
     }
 }
 
+impl RateLimits {
+    /// Requests, whatever they weigh, per five minutes: the venue's number, and more where more weight is allowed.
+    pub fn raw_requests_per_5m(&self) -> u32 {
+        self.weight_per_minute.saturating_mul(50)
+    }
+}
+
 /// Request weight used in the present minute.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
     minute: i64,
     weight: u32,
+    /// The present five minutes, and the requests in them.
+    raw: (i64, u32),
     refused: u32,
     banned_until_ms: i64,
     bans: u32,
@@ -53,6 +65,23 @@ impl Usage {
     /// Whether who goes on is banned now.
     pub fn is_banned(&self, utc: UtcNs) -> bool {
         utc.as_millis() < self.banned_until_ms
+    }
+
+    /// Counts a REST request, whatever it weighs.
+    ///
+    /// # Errors
+    /// `429` beyond the limit.
+    pub fn request(&mut self, limits: &RateLimits, utc: UtcNs) -> Answer<()> {
+        let window = utc.as_millis().div_euclid(RAW_MS);
+        if window != self.raw.0 {
+            self.raw = (window, 0);
+        }
+        self.raw.1 = self.raw.1.saturating_add(1);
+        if self.raw.1 <= limits.raw_requests_per_5m() {
+            return Ok(());
+        }
+        let until = (window + 1) * RAW_MS;
+        Err(Refusal::limited(429, -1003, "Too many requests queued.".to_owned(), until))
     }
 
     /// Takes back what a request weighed: orders and cancels that succeed weigh nothing.

@@ -37,7 +37,7 @@ pub(super) fn execute(
         Call::ExchangeInfo => exchange_info(exchange, params, utc),
         Call::Depth => {
             let listing = one(exchange, params)?;
-            Ok(wire::depth(listing, limit(params, 100, 5_000)?))
+            Ok(wire::depth(listing, params.limit(100, 5_000)?))
         }
         Call::Trades | Call::HistoricalTrades => trades(exchange, params),
         Call::AggTrades => aggregates(exchange, params),
@@ -51,7 +51,7 @@ pub(super) fn execute(
             one(exchange, params)?;
             params.need("fromId")?;
             params.long("fromId")?;
-            limit(params, 500, 1_000)?;
+            params.limit(500, 1_000)?;
             Ok("[]".to_owned())
         }
         Call::ExecutionRules => execution_rules(exchange, params),
@@ -60,25 +60,6 @@ pub(super) fn execute(
             Err(Refusal::new(-2043, "This symbol doesn't have a reference price."))
         }
     }
-}
-
-fn invalid(name: &str) -> Refusal {
-    Refusal::new(-1130, format!("Data sent for parameter '{name}' is not valid."))
-}
-
-fn bad_combination() -> Refusal {
-    Refusal::new(-1128, "Combination of optional parameters invalid.")
-}
-
-fn limit(params: &Params, default: usize, max: usize) -> Answer<usize> {
-    if params.long("limit")? == Some(0) {
-        return Err(invalid("limit"));
-    }
-    params.limit(default, max)
-}
-
-fn time(params: &Params, name: &str) -> Answer<Option<i64>> {
-    Ok(params.long(name)?.map(|t| i64::try_from(t).unwrap_or(i64::MAX)))
 }
 
 /// The status that symbols must have, if any was asked for.
@@ -124,7 +105,7 @@ fn answer(
     mut write: impl FnMut(&mut Json, &Listing),
 ) -> Answer<String> {
     let (chosen, list) = several(exchange, params)?;
-    let mut json = Json::new();
+    let mut json = Json::of(params.unit());
     if list {
         json.arr(|j| chosen.iter().for_each(|at| write(j, &exchange.listings[*at])));
     } else {
@@ -137,7 +118,7 @@ fn exchange_info(exchange: &Exchange, params: &Params, utc: UtcNs) -> Answer<Str
     let chosen = symbols(exchange, params)?;
     let beyond = params.get("permissions").is_some() || params.get("symbolStatus").is_some();
     if chosen.is_some() && beyond {
-        return Err(bad_combination());
+        return Err(Refusal::combination());
     }
     let (permitted, wanted) = (permitted(params)?, wanted_status(params)?);
     let chosen = chosen.unwrap_or_else(|| (0..exchange.listings.len()).collect());
@@ -145,20 +126,20 @@ fn exchange_info(exchange: &Exchange, params: &Params, utc: UtcNs) -> Answer<Str
     let listings: Vec<&Listing> =
         chosen.filter(|listing| permitted && has_status(listing, wanted)).collect();
     let with_sets = params.flag("showPermissionSets", true)?;
-    Ok(wire::exchange_info(&exchange.limits, &listings, with_sets, utc))
+    Ok(wire::exchange_info(&exchange.limits, &listings, with_sets, (params.unit(), utc)))
 }
 
 /// Whether spot symbols have one of the permissions that were asked for.
 fn permitted(params: &Params) -> Answer<bool> {
     let Some(text) = params.get("permissions") else { return Ok(true) };
     let names: Vec<String> = if text.starts_with('[') {
-        serde_json::from_str(text).map_err(|_| invalid("permissions"))?
+        serde_json::from_str(text).map_err(|_| Refusal::invalid("permissions"))?
     } else {
         vec![text.to_owned()]
     };
     let known = |name: &String| PERMISSIONS.iter().any(|known| name.starts_with(known));
     if names.is_empty() || !names.iter().all(known) {
-        return Err(invalid("permissions"));
+        return Err(Refusal::invalid("permissions"));
     }
     Ok(names.iter().any(|name| name == "SPOT"))
 }
@@ -166,7 +147,7 @@ fn permitted(params: &Params) -> Answer<bool> {
 fn execution_rules(exchange: &Exchange, params: &Params) -> Answer<String> {
     let sent = ["symbol", "symbols", "symbolStatus"].into_iter();
     if sent.filter(|name| params.get(name).is_some()).count() > 1 {
-        return Err(bad_combination());
+        return Err(Refusal::combination());
     }
     several(exchange, params)?;
     Ok(r#"{"symbolRules":[]}"#.to_owned())
@@ -174,32 +155,34 @@ fn execution_rules(exchange: &Exchange, params: &Params) -> Answer<String> {
 
 fn trades(exchange: &Exchange, params: &Params) -> Answer<String> {
     let tape = one(exchange, params)?.tape();
-    let limit = limit(params, 500, 1_000)?;
+    let limit = params.limit(500, 1_000)?;
     let begin = match params.long("fromId")? {
         Some(from) => tape.partition_point(|print| print.id < from),
         None => tape.len().saturating_sub(limit),
     };
-    Ok(Json::array(|j| tape.range(begin..).take(limit).for_each(|print| wire::trade(j, print))))
+    let prints = tape.range(begin..).take(limit);
+    Ok(params.unit().array(|j| prints.for_each(|print| wire::trade(j, print))))
 }
 
 fn aggregates(exchange: &Exchange, params: &Params) -> Answer<String> {
     let all = one(exchange, params)?.aggregates();
-    let limit = limit(params, 500, 1_000)?;
+    let limit = params.limit(500, 1_000)?;
     let from = params.long("fromId")?;
-    let (start, end) = (time(params, "startTime")?, time(params, "endTime")?);
-    if from.is_some() && (start.is_some() || end.is_some()) {
-        return Err(bad_combination());
+    let span = params.span()?;
+    if from.is_some() && span.is_sent() {
+        return Err(Refusal::combination());
     }
-    let at = |a: &Aggregate| a.last.time.as_millis();
-    let stop = end.map_or(all.len(), |end| all.partition_point(|a| at(a) <= end));
-    let begin = match (from, start) {
+    let at = |a: &Aggregate| a.last.time.as_micros();
+    let stop = span.end.map_or(all.len(), |end| all.partition_point(|a| at(a) <= end));
+    let begin = match (from, span.start) {
         (Some(from), _) => all.partition_point(|a| a.id < from),
         (None, Some(start)) => all.partition_point(|a| at(a) < start),
         (None, None) => stop.saturating_sub(limit),
     };
-    Ok(Json::array(|j| {
+    let unit = params.unit();
+    Ok(unit.array(|j| {
         for aggregate in all.range(begin.min(stop)..stop).take(limit) {
-            j.obj(|j| wire::aggregate_fields(j, aggregate, at(aggregate)));
+            j.obj(|j| wire::aggregate_fields(j, aggregate, unit.of(aggregate.last.time)));
         }
     }))
 }
@@ -209,12 +192,13 @@ fn candles(exchange: &Exchange, params: &Params) -> Answer<String> {
     let interval = Interval::named(params.need("interval")?)
         .ok_or_else(|| Refusal::new(-1120, "Invalid interval."))?;
     let offset = offset_ms(params)?;
-    let range = (time(params, "startTime")?, time(params, "endTime")?);
-    let found = listing.history().candles(interval, offset, range, limit(params, 500, 1_000)?);
-    Ok(Json::array(|j| {
+    let span = params.span()?;
+    let up = |us: i64| us.div_euclid(1_000) + i64::from(us.rem_euclid(1_000) > 0);
+    let range = (span.start.map(up), span.end.map(|us| us.div_euclid(1_000)));
+    let found = listing.history().candles(interval, offset, range, params.limit(500, 1_000)?);
+    Ok(params.unit().array(|j| {
         for candle in &found {
-            let close_ms = interval.next(candle.open_ms, offset) - 1;
-            tickers::candle_array(j, candle, close_ms);
+            tickers::candle_array(j, candle, interval.next(candle.open_ms, offset));
         }
     }))
 }
@@ -235,15 +219,13 @@ fn offset_ms(params: &Params) -> Answer<i64> {
         .zip(number(minutes, 2..=2).filter(|minutes| *minutes < 60))
         .map(|(hours, minutes)| sign * (hours * 60 + minutes))
         .filter(|offset| (-12 * 60..=14 * 60).contains(offset));
-    offset.map(|minutes| minutes * 60_000).ok_or_else(|| invalid("timeZone"))
+    offset.map(|minutes| minutes * 60_000).ok_or_else(|| Refusal::invalid("timeZone"))
 }
 
 fn average(exchange: &Exchange, params: &Params, utc: UtcNs) -> Answer<String> {
     let (price, last) = tickers::average(one(exchange, params)?, utc);
-    Ok(Json::object(|j| {
-        j.f_int("mins", tickers::AVERAGE_MINS)
-            .f_dec("price", price)
-            .f_int("closeTime", last.as_millis());
+    Ok(params.unit().object(|j| {
+        j.f_int("mins", tickers::AVERAGE_MINS).f_dec("price", price).f_time("closeTime", last);
     }))
 }
 
@@ -265,7 +247,10 @@ fn window_ticker(exchange: &Exchange, call: Call, params: &Params, utc: UtcNs) -
         return Err(Refusal::missing_either("symbol", "symbols"));
     }
     if symbols(exchange, params)?.is_some_and(|chosen| chosen.len() > SYMBOLS_MAX) {
-        return Err(Refusal::new(-1101, "Too many parameters sent for this endpoint."));
+        let msg = format!(
+            "Too many values sent for parameter 'symbols', maximum allowed up to {SYMBOLS_MAX}."
+        );
+        return Err(Refusal::new(-1101, msg));
     }
     let form = form(params, Form::Full)?;
     let (offset, window) = (offset_ms(params)?, window_ms(params)?);
@@ -290,7 +275,7 @@ fn window_ms(params: &Params) -> Answer<i64> {
         let count: i64 = plain.then(|| digits.parse().ok()).flatten()?;
         (1..=most).contains(&count).then_some(count * ms)
     });
-    window.ok_or_else(|| invalid("windowSize"))
+    window.ok_or_else(|| Refusal::invalid("windowSize"))
 }
 
 fn latest(exchange: &Exchange, call: Call, params: &Params) -> Answer<String> {

@@ -1,8 +1,9 @@
 //! The price-time priority book of one symbol. In: orders, cancels, the synthetic market's quantities per level. Out:
 //! the steps of every match, and level changes for the diff streams.
 //!
-//! Invariants: bids and asks never cross; a level's quantity is the sum of its orders; every change of a level has
-//! its own update id; orders of one level trade in the order in which they came.
+//! Invariants: bids and asks never cross; a level's quantity is the sum of what its orders show; every change of a level
+//! has its own update id; orders of one level trade in the order in which they came, the next part of an iceberg as one
+//! that came when it was shown.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +29,12 @@ pub enum Owner {
 #[derive(Clone, Copy, Debug)]
 struct Resting {
     owner: Owner,
+    /// What others see of it.
     qty: i64,
+    /// What they do not see, of an iceberg.
+    hidden: i64,
+    /// How much of an iceberg is seen at once.
+    part: i64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -228,10 +234,31 @@ impl Book {
 
     /// Puts an order at the end of its level's queue. The caller has matched it before.
     pub fn rest(&mut self, owner: Owner, side: Side, price: i64, qty: i64) {
+        self.rest_iceberg(owner, side, price, qty, qty);
+    }
+
+    /// [`Book::rest`] of an order that shows `part` of its quantity at once.
+    pub fn rest_iceberg(&mut self, owner: Owner, side: Side, price: i64, qty: i64, part: i64) {
         let level = self.side_mut(side).entry(price).or_default();
-        level.orders.push_back(Resting { owner, qty });
-        level.qty += qty;
+        let shown = part.min(qty);
+        level.orders.push_back(Resting { owner, qty: shown, hidden: qty - shown, part });
+        level.qty += shown;
         self.changed(side, price);
+    }
+
+    /// Leaves `left` of an account's order, which keeps its place; what it hides goes first.
+    pub fn amend(&mut self, order: u64, side: Side, price: i64, left: i64) {
+        let of =
+            |r: &&mut Resting| matches!(r.owner, Owner::Account { order: o, .. } if o == order);
+        let Some(level) = self.side_mut(side).get_mut(&price) else { return };
+        let Some(resting) = level.orders.iter_mut().find(of) else { return };
+        let less = (resting.qty - left).max(0);
+        resting.qty -= less;
+        resting.hidden = left - resting.qty;
+        level.qty -= less;
+        if less > 0 {
+            self.changed(side, price);
+        }
     }
 
     /// Takes an account's order off the book; what it had left.
@@ -274,7 +301,8 @@ impl Book {
                     level.orders.remove(at);
                 }
                 if qty > 0 {
-                    level.orders.push_back(Resting { owner: Owner::Market, qty });
+                    let owner = Owner::Market;
+                    level.orders.push_back(Resting { owner, qty, hidden: 0, part: qty });
                 }
             }
         }
@@ -305,21 +333,13 @@ impl Book {
                 }
                 let qty = want.min(front.qty);
                 if let Some(order) = taker.own(front.owner) {
-                    let less = match taker.stp {
-                        Stp::ExpireMaker | Stp::ExpireBoth => front.qty,
-                        Stp::Decrement => qty,
-                        Stp::ExpireTaker | Stp::None => 0,
-                    };
                     steps.push(Step::Prevented { order, qty });
-                    if less > 0 {
-                        self.reduce_front(maker_side, price, less);
-                        touched = true;
-                    }
+                    touched |= self.prevent_front(taker.stp, maker_side, price, qty);
                     if matches!(taker.stp, Stp::ExpireTaker | Stp::ExpireBoth) {
                         self.settle_level(maker_side, price, touched);
                         break 'levels;
                     }
-                    if taker.stp == Stp::Decrement {
+                    if taker.stp.decrements() {
                         gone += qty;
                         spent += notional(price, qty);
                     }
@@ -342,14 +362,33 @@ impl Book {
         self.side(side).get(&price).and_then(|level| level.orders.front().copied())
     }
 
+    /// What self-trade prevention takes off the first order of a level; whether that was anything.
+    fn prevent_front(&mut self, stp: Stp, side: Side, price: i64, qty: i64) -> bool {
+        let Some(level) = self.side_mut(side).get_mut(&price) else { return false };
+        match stp {
+            Stp::ExpireMaker | Stp::ExpireBoth => {
+                level.qty -= level.orders.pop_front().map_or(0, |front| front.qty);
+            }
+            Stp::Decrement | Stp::Transfer => self.reduce_front(side, price, qty),
+            Stp::ExpireTaker | Stp::None => return false,
+        }
+        true
+    }
+
     fn reduce_front(&mut self, side: Side, price: i64, qty: i64) {
         let Some(level) = self.side_mut(side).get_mut(&price) else { return };
         level.qty -= qty;
-        if let Some(front) = level.orders.front_mut() {
-            front.qty -= qty;
-            if front.qty == 0 {
-                level.orders.pop_front();
-            }
+        let Some(front) = level.orders.front_mut() else { return };
+        front.qty -= qty;
+        if front.qty > 0 {
+            return;
+        }
+        let Some(gone) = level.orders.pop_front() else { return };
+        if gone.hidden > 0 {
+            // The next part of an iceberg goes to the end of the queue.
+            let shown = gone.part.min(gone.hidden);
+            level.orders.push_back(Resting { qty: shown, hidden: gone.hidden - shown, ..gone });
+            level.qty += shown;
         }
     }
 
@@ -374,12 +413,14 @@ impl Book {
             if taker.limit.is_some_and(|limit| !meets(taker.side, limit, *price)) {
                 break;
             }
-            for resting in &level.orders {
-                let qty = wanted(taker.budget, *price, gone, spent).min(resting.qty);
+            let shown = level.orders.iter().map(|r| (r.owner, r.qty));
+            let hidden = level.orders.iter().filter(|r| r.hidden > 0).map(|r| (r.owner, r.hidden));
+            for (owner, there) in shown.chain(hidden) {
+                let qty = wanted(taker.budget, *price, gone, spent).min(there);
                 if qty == 0 {
                     return (base, quote);
                 }
-                let own = taker.own(resting.owner).is_some();
+                let own = taker.own(owner).is_some();
                 match (own, taker.stp) {
                     (true, Stp::ExpireMaker) => continue,
                     (true, Stp::ExpireTaker | Stp::ExpireBoth) => return (base, quote),

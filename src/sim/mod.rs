@@ -51,6 +51,8 @@ pub mod request;
 pub mod api;
 // What each request does: orders and accounts.
 pub mod private;
+// Orders whose quantity is reduced in place.
+mod amends;
 // What each request does: past orders and trades.
 pub mod history;
 // What the market data requests do.

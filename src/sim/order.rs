@@ -97,6 +97,9 @@ words! {
         ExpireBoth = "EXPIRE_BOTH",
         /// Both lose what they would have traded.
         Decrement = "DECREMENT",
+        /// The same between orders of one account; accounts in trade groups, which there are none of here, would pass
+        /// the quantity on.
+        Transfer = "TRANSFER",
     }
 }
 
@@ -109,6 +112,19 @@ words! {
         Result = "RESULT",
         /// And the fills.
         Full = "FULL",
+    }
+}
+
+impl Stp {
+    /// Whether both orders lose what they would have traded.
+    pub fn decrements(self) -> bool {
+        matches!(self, Self::Decrement | Self::Transfer)
+    }
+
+    /// What happens when an arriving order of this mode meets a resting one of mode `maker`.
+    #[must_use]
+    pub fn effective(self, maker: Self) -> Self {
+        if self == Self::Transfer && maker != Self::Transfer { Self::Decrement } else { self }
     }
 }
 
@@ -178,6 +194,9 @@ pub struct NewOrder {
     pub stop_price: i64,
     /// The quote quantity of a market order; 0 for none.
     pub quote_qty: i64,
+    /// How much of it others see at once; 0 for all.
+    #[serde(default)]
+    pub iceberg_qty: i64,
     /// The client's id, if it sent one.
     pub client_id: Option<String>,
     /// Self-trade prevention.
@@ -225,12 +244,41 @@ pub struct Order {
     pub expiry: Option<Reason>,
     /// What of the account's balance it binds now: quote for buys, base for sells.
     pub locked: i128,
+    /// How its quantity was reduced, oldest first; at most `AMENDS_MAX`.
+    #[serde(default)]
+    pub amends: Vec<Amend>,
+}
+
+/// A reduction of an order's quantity that kept its place in the queue; numbers in units of `10^-8`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amend {
+    /// The number of the event that told of it.
+    pub exec_id: u64,
+    /// The client's id before.
+    pub client_id: String,
+    /// The client's id since.
+    pub new_client_id: String,
+    /// The quantity before.
+    pub qty: i64,
+    /// The quantity since.
+    pub new_qty: i64,
+    /// When.
+    #[serde(with = "nanos")]
+    pub time: UtcNs,
 }
 
 impl Order {
     /// What may still trade.
     pub fn remaining(&self) -> i64 {
         (self.qty - self.executed - self.prevented).max(0)
+    }
+
+    /// How much of it others see at once while it rests.
+    pub fn shown(&self) -> i64 {
+        match self.asked.iceberg_qty {
+            0 => self.remaining(),
+            part => part.min(self.remaining()),
+        }
     }
 
     /// Whether it waits for its stop price.

@@ -3,15 +3,22 @@
 
 use crate::clock::UtcNs;
 
+use super::amends;
 use super::api::symbol;
 use super::calls::Call;
 use super::exchange::Exchange;
 use super::history;
-use super::json::Json;
+use super::json::{Json, TimeUnit, parse_decimal};
 use super::order::{Kind, NewOrder, Order, Side, Status, Stp, Tif, Verbosity};
 use super::refusal::{Answer, Refusal};
 use super::request::Params;
 use super::wire;
+
+/// The refusal of a query whose two ids are not one order's; to cancel it is an order that nobody knows.
+const WRONG_CLIENT_ID: i32 = -2039;
+
+/// The deepest level that an order may be pegged to.
+const PEG_LEVEL_MAX: u64 = 100;
 
 /// Does a call of `account` that needs no connection.
 ///
@@ -30,14 +37,14 @@ pub fn execute(
             let (new, verbosity) = new_order(exchange, params)?;
             exchange.check_filters(account, &new)?;
             exchange.accounts[account].counts.check(&exchange.limits, utc)?;
-            place(exchange, account, new, verbosity, utc)
+            place(exchange, account, new, (verbosity, params.unit()), utc)
         }
         Call::TestPlace => test_place(exchange, account, params),
         Call::QueryOrder => {
             let symbol = symbol(exchange, params)?;
             let order = find_order(exchange, account, symbol, params, ORDER_IDS)?
                 .ok_or_else(|| Refusal::new(-2013, "Order does not exist."))?;
-            let mut json = Json::new();
+            let mut json = Json::of(params.unit());
             wire::order(&mut json, &exchange.listings[symbol], order);
             Ok(json.finish())
         }
@@ -46,8 +53,10 @@ pub fn execute(
             let restriction = restriction(params)?;
             let cancel_id = params.client_id("newClientOrderId")?;
             let id = to_cancel(exchange, account, symbol, params, ORDER_IDS, restriction)?;
-            cancel(exchange, account, id, cancel_id, utc)
+            cancel(exchange, account, id, cancel_id, (params.unit(), utc))
         }
+        Call::Amend => amends::amend(exchange, account, params, utc),
+        Call::Amendments => amends::amendments(exchange, account, params),
         Call::CancelAll => cancel_all(exchange, account, params, utc),
         Call::CancelReplace => cancel_replace(exchange, account, params, utc),
         Call::Commission => {
@@ -68,36 +77,42 @@ pub fn execute(
     }
 }
 
-/// What is documented and not traded here: orders in lists, amended orders, orders routed to several books.
+/// What is documented and not traded here: orders in lists, orders routed to several books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are those of the venue's documentation")]
 pub enum Unsupported {
     Oco,
     Oto,
     Opo,
-    Amend,
     Sor,
     CancelList,
     QueryList,
-    /// Lists of what there never is: order lists, amendments, allocations.
-    Nothing,
 }
 
 impl Unsupported {
     fn answer(self, exchange: &Exchange, params: &Params) -> Answer<String> {
-        if self != Self::Nothing && self != Self::QueryList {
+        let either = match self {
+            Self::QueryList => Some("origClientOrderId"),
+            Self::CancelList => Some("listClientOrderId"),
+            _ => None,
+        };
+        if self != Self::QueryList {
             symbol(exchange, params)?;
+        }
+        if let Some(client_id) = either
+            && params.long("orderListId")?.is_none()
+            && params.get(client_id).is_none()
+        {
+            return Err(Refusal::missing_either(client_id, "orderListId"));
         }
         Err(match self {
             Self::Oco => Refusal::order("OCO orders are not supported for this symbol"),
             // The documentation has no words for this one; they are made like those of the other lists.
             Self::Oto => Refusal::order("OTO orders are not supported for this symbol"),
             Self::Opo => Refusal::order("OPO orders are not supported for this symbol."),
-            Self::Amend => Refusal::new(-2038, "Order amend is not supported for this symbol."),
             Self::Sor => Refusal::new(-1020, "This operation is not supported."),
             Self::CancelList => Refusal::cancel("Unknown order sent."),
             Self::QueryList => Refusal::new(-2013, "Order does not exist."),
-            Self::Nothing => return Ok("[]".to_owned()),
         })
     }
 }
@@ -106,7 +121,7 @@ fn account_status(exchange: &Exchange, account: usize, params: &Params) -> Answe
     let omit_zero = params.flag("omitZeroBalances", false)?;
     let holder = &exchange.accounts[account];
     let (maker, taker) = holder.fees_ppm;
-    Ok(Json::object(|j| {
+    Ok(params.unit().object(|j| {
         // The old fields count basis points, the new ones are rates.
         j.f_int("makerCommission", maker / 100)
             .f_int("takerCommission", taker / 100)
@@ -124,7 +139,7 @@ fn account_status(exchange: &Exchange, account: usize, params: &Params) -> Answe
             .f_flag("brokered", false)
             .f_flag("requireSelfTradePrevention", false)
             .f_flag("preventSor", false)
-            .f_int("updateTime", holder.update_time.as_millis())
+            .f_time("updateTime", holder.update_time)
             .f_text("accountType", "SPOT");
         j.key("balances").arr(|j| {
             for (name, held) in exchange.assets.iter().zip(&holder.holdings) {
@@ -140,24 +155,65 @@ fn account_status(exchange: &Exchange, account: usize, params: &Params) -> Answe
     }))
 }
 
-fn refuse_extras(kind: Kind, params: &Params) -> Answer<()> {
-    if params.decimal("icebergQty")?.is_some() {
-        if matches!(kind, Kind::Market | Kind::StopLoss | Kind::TakeProfit) {
-            return Err(Refusal::not_required("icebergQty"));
-        }
-        return Err(Refusal::order("Iceberg orders are not supported for this symbol."));
+/// How much of an order others see at once; 0 for all.
+fn iceberg(kind: Kind, tif: Option<Tif>, params: &Params) -> Answer<i64> {
+    if params.get("icebergQty").and_then(parse_decimal) == Some(0) {
+        return Ok(0);
     }
+    let Some(part) = params.decimal("icebergQty")? else { return Ok(0) };
+    if !kind.has_limit() {
+        return Err(Refusal::not_required("icebergQty"));
+    }
+    if tif.is_some_and(|tif| tif != Tif::Gtc) {
+        return Err(Refusal::new(-1014, "Unsupported order combination."));
+    }
+    Ok(part)
+}
+
+/// Pegged orders, which no symbol here allows: first what is wrong with them anywhere.
+fn refuse_peg(kind: Kind, params: &Params) -> Answer<()> {
+    let price = params.get("pegPriceType");
+    let (offset, level) = (params.get("pegOffsetType"), params.long("pegOffsetValue")?);
+    if price.is_none() && offset.is_none() && level.is_none() {
+        return Ok(());
+    }
+    if price.is_some_and(|price| !matches!(price, "PRIMARY_PEG" | "MARKET_PEG")) {
+        return Err(Refusal::new(-1210, "Invalid pegPriceType."));
+    }
+    if offset.is_some_and(|offset| offset != "PRICE_LEVEL") {
+        return Err(Refusal::new(-1211, "Invalid pegOffsetType."));
+    }
+    if offset.is_some() != level.is_some() {
+        let msg = "Combination of optional fields invalid. Recommendation: 'pegOffsetType' and \
+                   'pegOffsetValue' must both be sent.";
+        return Err(Refusal::new(-1128, msg));
+    }
+    if level.is_some_and(|level| level > PEG_LEVEL_MAX) {
+        let msg = format!(
+            "'pegOffsetValue' contains unexpected value. Cannot be greater than {PEG_LEVEL_MAX}."
+        );
+        return Err(Refusal::new(-1102, msg));
+    }
+    if price.is_none() {
+        return Err(Refusal::combination());
+    }
+    if !kind.has_limit() {
+        return Err(Refusal::order("This order type may not use pegged price."));
+    }
+    if kind == Kind::LimitMaker && price == Some("MARKET_PEG") {
+        return Err(Refusal::order("This price peg cannot be used with this order type."));
+    }
+    Err(Refusal::order("Pegged orders are not supported for this symbol."))
+}
+
+fn refuse_extras(kind: Kind, params: &Params) -> Answer<()> {
     if params.long("trailingDelta")?.is_some() {
         if !kind.is_stop() {
             return Err(Refusal::not_required("trailingDelta"));
         }
         return Err(Refusal::order("Trailing stop orders are not supported for this symbol."));
     }
-    let pegged = ["pegPriceType", "pegOffsetType", "pegOffsetValue"];
-    if pegged.iter().any(|name| params.get(name).is_some()) {
-        return Err(Refusal::order("Pegged orders are not supported for this symbol."));
-    }
-    Ok(())
+    refuse_peg(kind, params)
 }
 
 /// The numbers of an order: each present where its kind demands it, and absent where its kind does not take it.
@@ -228,6 +284,7 @@ fn new_order(exchange: &Exchange, params: &Params) -> Answer<(NewOrder, Option<V
     };
     refuse_extras(kind, params)?;
     let amounts = amounts(kind, tif, params)?;
+    let iceberg_qty = iceberg(kind, tif, params)?;
     let stp = self_trade_prevention(params)?;
     let verbosity = match params.get("newOrderRespType") {
         None => None,
@@ -251,6 +308,7 @@ fn new_order(exchange: &Exchange, params: &Params) -> Answer<(NewOrder, Option<V
         qty: amounts.qty.unwrap_or(0),
         stop_price: amounts.stop_price.unwrap_or(0),
         quote_qty: amounts.quote_qty.unwrap_or(0),
+        iceberg_qty,
         client_id: params.client_id("newClientOrderId")?,
         stp,
         strategy_id: label("strategyId")?,
@@ -264,7 +322,7 @@ fn place(
     exchange: &mut Exchange,
     account: usize,
     new: NewOrder,
-    verbosity: Option<Verbosity>,
+    (verbosity, unit): (Option<Verbosity>, TimeUnit),
     utc: UtcNs,
 ) -> Answer<String> {
     // Counted before it trades: its first fill takes it off the count again.
@@ -279,7 +337,7 @@ fn place(
     };
     let gone = || Refusal::new(-1000, "An unknown error occurred while processing the request.");
     let order = exchange.accounts[account].order(id).ok_or_else(gone)?;
-    Ok(wire::placed(exchange, order, &fills, verbosity))
+    Ok(wire::placed(exchange, order, &fills, verbosity, unit))
 }
 
 fn test_place(exchange: &Exchange, account: usize, params: &Params) -> Answer<String> {
@@ -293,13 +351,13 @@ fn test_place(exchange: &Exchange, account: usize, params: &Params) -> Answer<St
 }
 
 /// Names of the parameters that say which order is meant.
-type IdNames = (&'static str, &'static str);
+pub(super) type IdNames = (&'static str, &'static str);
 
-const ORDER_IDS: IdNames = ("orderId", "origClientOrderId");
+pub(super) const ORDER_IDS: IdNames = ("orderId", "origClientOrderId");
 const CANCEL_REPLACE_IDS: IdNames = ("cancelOrderId", "cancelOrigClientOrderId");
 
 /// The order that is meant; with both ids, both must hold.
-fn find_order<'a>(
+pub(super) fn find_order<'a>(
     exchange: &'a Exchange,
     account: usize,
     symbol: usize,
@@ -314,7 +372,7 @@ fn find_order<'a>(
             let order = holder.order(id).filter(|o| o.asked.symbol == symbol);
             if order.is_some_and(|o| o.client_id != client_id) {
                 let msg = "Client order ID is not correct for this order ID.";
-                return Err(Refusal::new(-2039, msg));
+                return Err(Refusal::new(WRONG_CLIENT_ID, msg));
             }
             order
         }
@@ -342,9 +400,11 @@ fn to_cancel(
     names: IdNames,
     restriction: Option<Status>,
 ) -> Answer<u64> {
-    let order = find_order(exchange, account, symbol, params, names)?
+    let unknown = || Refusal::cancel("Unknown order sent.");
+    let order = find_order(exchange, account, symbol, params, names)
+        .map_err(|refusal| if refusal.code == WRONG_CLIENT_ID { unknown() } else { refusal })?
         .filter(|o| o.status.is_open())
-        .ok_or_else(|| Refusal::cancel("Unknown order sent."))?;
+        .ok_or_else(unknown)?;
     if restriction.is_some_and(|status| status != order.status) {
         return Err(Refusal::cancel("Order was not canceled due to cancel restrictions."));
     }
@@ -356,10 +416,10 @@ fn cancel(
     account: usize,
     id: u64,
     cancel_id: Option<String>,
-    utc: UtcNs,
+    (unit, utc): (TimeUnit, UtcNs),
 ) -> Answer<String> {
     let (order, cancel_id) = exchange.cancel(account, id, cancel_id, utc)?;
-    let mut json = Json::new();
+    let mut json = Json::of(unit);
     wire::canceled(&mut json, &exchange.listings[order.asked.symbol], &order, &cancel_id);
     Ok(json.finish())
 }
@@ -380,7 +440,7 @@ fn cancel_all(
     for id in ids {
         canceled.push(exchange.cancel(account, id, None, utc)?);
     }
-    Ok(Json::array(|j| {
+    Ok(params.unit().array(|j| {
         for (order, cancel_id) in &canceled {
             wire::canceled(j, &exchange.listings[symbol], order, cancel_id);
         }
@@ -393,9 +453,7 @@ fn either(params: &Params, name: &str, words: [&str; 2], default: Option<bool>) 
         None => default.ok_or_else(|| Refusal::missing(name)),
         Some(text) if text == words[0] => Ok(true),
         Some(text) if text == words[1] => Ok(false),
-        Some(_) => {
-            Err(Refusal::new(-1130, format!("Data sent for parameter '{name}' is not valid.")))
-        }
+        Some(_) => Err(Refusal::invalid(name)),
     }
 }
 
@@ -423,14 +481,15 @@ fn cancel_replace(
     }
     let canceled =
         to_cancel(exchange, account, new.symbol, params, CANCEL_REPLACE_IDS, restriction)
-            .and_then(|id| cancel(exchange, account, id, cancel_id, utc));
+            .and_then(|id| cancel(exchange, account, id, cancel_id, (params.unit(), utc)));
     let exceeds = within.is_err();
     let placed = if canceled.is_err() && stop_on_failure {
         // A new order that was not attempted counts all the same.
         exchange.accounts[account].counts.add(utc);
         None
     } else {
-        Some(within.and_then(|()| place(exchange, account, new, verbosity, utc)))
+        let words = (verbosity, params.unit());
+        Some(within.and_then(|()| place(exchange, account, new, words, utc)))
     };
     cancel_replaced(&canceled, placed.as_ref(), exceeds && stop_on_failure)
 }

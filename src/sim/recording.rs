@@ -191,7 +191,7 @@ impl Recorded {
             for mine in self.mine.iter_mut().filter(|mine| mine.order == order) {
                 mine.left -= match taker.stp {
                     Stp::ExpireMaker | Stp::ExpireBoth => mine.left,
-                    Stp::Decrement => qty,
+                    Stp::Decrement | Stp::Transfer => qty,
                     Stp::ExpireTaker | Stp::None => 0,
                 };
             }
@@ -241,7 +241,7 @@ impl Recorded {
                 Some(mine) => steps.push(Step::Prevented { order: mine.order, qty }),
                 None => steps.push(Step::Fill { price, qty, maker: Owner::Market }),
             }
-            if prevented.is_none() || taker.stp == Stp::Decrement {
+            if prevented.is_none() || taker.stp.decrements() {
                 gone += qty;
                 spent += notional(price, qty);
             }
@@ -256,6 +256,13 @@ impl Recorded {
     pub fn rest(&mut self, account: usize, order: u64, side: Side, price: i64, left: i64) {
         let ahead = self.ladder(side).get(&price).copied().unwrap_or(0);
         self.mine.push(Mine { account, order, side, price, left, ahead });
+    }
+
+    /// An account's order has only `left` left, and keeps its place.
+    pub fn amend(&mut self, order: u64, left: i64) {
+        if let Some(mine) = self.mine.iter_mut().find(|mine| mine.order == order) {
+            mine.left = left;
+        }
     }
 
     /// An order of an account is gone.

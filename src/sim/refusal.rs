@@ -63,6 +63,11 @@ impl Refusal {
         Self::new(-1100, msg)
     }
 
+    /// A parameter's value is none that there is.
+    pub fn invalid(name: &str) -> Self {
+        Self::new(-1130, format!("Data sent for parameter '{name}' is not valid."))
+    }
+
     /// A filter of the symbol.
     pub fn filter(name: &str) -> Self {
         Self::new(-1013, format!("Filter failure: {name}"))
@@ -76,6 +81,11 @@ impl Refusal {
     /// The matching engine's refusal of a cancel.
     pub fn cancel(msg: &str) -> Self {
         Self::new(-2011, msg)
+    }
+
+    /// The matching engine's refusal of an amendment.
+    pub fn amend(msg: &str) -> Self {
+        Self::new(-2038, msg)
     }
 
     /// There is no such symbol.

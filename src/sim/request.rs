@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::clock::UtcNs;
 
 use super::calls::{ANY, Security, Spec};
-use super::json::parse_decimal;
+use super::json::{TimeUnit, parse_decimal};
 use super::refusal::{Answer, Refusal};
 use super::settings::AccountSettings;
 use super::sign::Verifier;
@@ -34,28 +34,74 @@ const MANDATORY: &[&str] = &[
     "interval",
     "cancelReplaceMode",
     "quantity",
+    "newQty",
     "price",
 ];
 
 /// Timestamps from here on are microseconds, not milliseconds.
 const TIMESTAMP_US_FROM: i64 = 100_000_000_000_000;
 
-/// The parameters of a request, decoded.
+/// The parameters of a request, decoded, and the unit of the times in its answer.
 #[derive(Clone, Debug, Default)]
-pub struct Params(Vec<(String, String)>);
+pub struct Params {
+    pairs: Vec<(String, String)>,
+    unit: TimeUnit,
+}
+
+/// A span of time, both ends in microseconds since 1970 and included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// `startTime`.
+    pub start: Option<i64>,
+    /// `endTime`; sent in milliseconds, the whole of that millisecond.
+    pub end: Option<i64>,
+}
+
+impl Span {
+    /// Whether a moment lies in it.
+    pub fn has(self, utc: UtcNs) -> bool {
+        let us = utc.as_micros();
+        self.start.is_none_or(|start| us >= start) && self.end.is_none_or(|end| us <= end)
+    }
+
+    /// Whether an end of it was sent.
+    pub fn is_sent(self) -> bool {
+        self.start.is_some() || self.end.is_some()
+    }
+}
 
 impl Params {
-    /// From a raw query string and a raw form body.
+    /// From a raw query string and a raw form body; of a parameter in both, the query's is taken.
     ///
     /// # Errors
-    /// A parameter that comes twice.
+    /// A parameter that comes twice in one of them.
     pub fn from_form(query: &str, body: &str) -> Answer<Self> {
-        let mut params = Self::default();
-        for pair in query.split('&').chain(body.split('&')).filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            params.add(&decode(name), decode(value))?;
+        let read = |text: &str| {
+            let mut params = Self::default();
+            for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                params.add(&decode(name), decode(value))?;
+            }
+            Ok(params)
+        };
+        let mut params: Self = read(query)?;
+        for (name, value) in read(body)?.pairs {
+            if !params.pairs.iter().any(|(known, _)| *known == name) {
+                params.add(&name, value)?;
+            }
         }
         Ok(params)
+    }
+
+    /// The same parameters, to be answered with times in `unit`.
+    #[must_use]
+    pub fn in_unit(self, unit: TimeUnit) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// The unit of the times in the answer.
+    pub fn unit(&self) -> TimeUnit {
+        self.unit
     }
 
     /// From the `params` of a WebSocket API request: strings, numbers (as they were written), truth values, arrays.
@@ -78,20 +124,20 @@ impl Params {
     }
 
     fn add(&mut self, name: &str, value: String) -> Answer<()> {
-        if self.0.len() >= PARAMS_MAX {
+        if self.pairs.len() >= PARAMS_MAX {
             return Err(Refusal::new(-1101, "Too many parameters sent for this endpoint."));
         }
-        if self.0.iter().any(|(known, _)| known == name) {
+        if self.pairs.iter().any(|(known, _)| known == name) {
             return Err(Refusal::new(-1101, "Duplicate values for a parameter detected."));
         }
-        self.0.push((name.to_owned(), value));
+        self.pairs.push((name.to_owned(), value));
         Ok(())
     }
 
     /// What a WebSocket API signature covers: `name=value` of everything but the signature, sorted, joined by `&`.
     pub fn sorted_payload(&self) -> String {
         let mut pairs: Vec<&(String, String)> =
-            self.0.iter().filter(|(name, _)| name != "signature").collect();
+            self.pairs.iter().filter(|(name, _)| name != "signature").collect();
         pairs.sort();
         let pairs: Vec<String> =
             pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -113,8 +159,8 @@ impl Params {
                 || of_signature(name)
                 || (ws && matches!(name, "apiKey" | "returnRateLimits" | "timestamp" | "signature"))
         };
-        let read = self.0.iter().filter(|(name, _)| known(name)).count();
-        let sent = self.0.len();
+        let read = self.pairs.iter().filter(|(name, _)| known(name)).count();
+        let sent = self.pairs.len();
         if read == sent {
             return self.check_filled();
         }
@@ -129,7 +175,7 @@ impl Params {
         let empty = |(name, value): &&(String, String)| {
             value.is_empty() && !MANDATORY.contains(&name.as_str())
         };
-        let Some((name, _)) = self.0.iter().find(empty) else { return Ok(()) };
+        let Some((name, _)) = self.pairs.iter().find(empty) else { return Ok(()) };
         Err(match name.as_str() {
             "newClientOrderId" => Refusal::new(-1118, "New client order ID was empty."),
             "origClientOrderId" => Refusal::new(-1119, "Original client order ID was empty."),
@@ -139,7 +185,7 @@ impl Params {
 
     /// A parameter's text; `None` when it was not sent or is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
+        self.pairs
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
@@ -208,16 +254,30 @@ impl Params {
         }
     }
 
-    /// How many items of a list are wanted.
+    /// How many items of a list are wanted; more than `max` are `max`.
     ///
     /// # Errors
-    /// `-1100` for text that is no number.
+    /// `-1100` for text that is no number, `-1130` for zero.
     pub fn limit(&self, default: usize, max: usize) -> Answer<usize> {
         let limit = self.long("limit")?.map_or(default, |l| usize::try_from(l).unwrap_or(max));
         if limit == 0 {
-            return Err(malformed("limit"));
+            return Err(Refusal::invalid("limit"));
         }
         Ok(limit.min(max))
+    }
+
+    /// `startTime` and `endTime`, each in milliseconds or in microseconds.
+    ///
+    /// # Errors
+    /// `-1100` for text that is no number.
+    pub fn span(&self) -> Answer<Span> {
+        let at = |name: &str, of_ms: i64| -> Answer<Option<i64>> {
+            let Some(time) = self.long(name)? else { return Ok(None) };
+            let time = i64::try_from(time).unwrap_or(i64::MAX);
+            let in_ms = time < TIMESTAMP_US_FROM;
+            Ok(Some(if in_ms { time * 1_000 + of_ms } else { time }))
+        };
+        Ok(Span { start: at("startTime", 0)?, end: at("endTime", 999)? })
     }
 
     /// A client order id.
@@ -347,7 +407,14 @@ fn check_time(timestamp: i64, params: &Params, utc: UtcNs) -> Answer<()> {
     // The window is a number of milliseconds with up to three decimals: parsed as units of 10^-8, so 1 us = 10^5.
     let window = match params.get("recvWindow") {
         None => RECV_WINDOW_DEFAULT_US,
-        Some(text) => parse_decimal(text).ok_or_else(|| malformed("recvWindow"))? / 100_000,
+        Some(text) => {
+            let units = parse_decimal(text).ok_or_else(|| malformed("recvWindow"))?;
+            if units % 100_000 != 0 {
+                let msg = "Parameter 'recvWindow' has too much precision.";
+                return Err(Refusal::new(-1111, msg));
+            }
+            units / 100_000
+        }
     };
     if window > RECV_WINDOW_MAX_US {
         return Err(Refusal::new(-1131, "recvWindow must be less than 60000"));
@@ -389,6 +456,9 @@ mod tests {
         time(now - 50, "1", now, Some(-1021));
         time(now, "60001", now, Some(-1131));
         time(now - 1, "0.5", now, Some(-1021));
+        time(now, "5000.123", now, None);
+        time(now, "5000.1234", now, Some(-1111));
+        time(now, "x", now, Some(-1102));
     }
 
     #[test]
@@ -397,6 +467,24 @@ mod tests {
         assert_eq!(rest_payload("", "b=%20&signature=x"), "b=%20");
         let params = Params::from_form("b=2&signature=x&a=1", "").expect("no duplicates");
         assert_eq!(params.sorted_payload(), "a=1&b=2");
+    }
+
+    #[test]
+    fn the_query_wins_over_the_body() {
+        let params = Params::from_form("a=1&b=2", "b=3&c=4").expect("no duplicates in either");
+        assert_eq!((params.get("b"), params.get("c")), (Some("2"), Some("4")));
+        assert_eq!(Params::from_form("", "a=1&a=1").map_err(|e| e.code).err(), Some(-1101));
+    }
+
+    #[test]
+    fn spans_come_in_both_units() {
+        let params = Params::from_form("startTime=5&endTime=1700000000000001", "").expect("two");
+        let span = Span { start: Some(5_000), end: Some(1_700_000_000_000_001) };
+        assert_eq!(params.span(), Ok(span));
+        let params = Params::from_form("endTime=1700000000000", "").expect("one");
+        let end = params.span().expect("a number");
+        assert!(end.has(UtcNs::from_nanos(1_700_000_000_000_999_999)));
+        assert!(!end.has(UtcNs::from_millis(1_700_000_000_001)));
     }
 
     #[track_caller]

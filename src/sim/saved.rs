@@ -167,7 +167,7 @@ fn rest(exchange: &mut Exchange, order: &Order) {
     let (side, price, left) = (order.asked.side, order.asked.price, order.remaining());
     let owner = Owner::Account { account: order.account, order: order.id };
     match &mut exchange.listings[order.asked.symbol].liquidity {
-        Liquidity::Live(book) => book.rest(owner, side, price, left),
+        Liquidity::Live(book) => book.rest_iceberg(owner, side, price, left, order.shown()),
         Liquidity::Recorded(recorded) => recorded.rest(order.account, order.id, side, price, left),
     }
 }

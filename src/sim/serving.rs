@@ -9,7 +9,7 @@ use crate::net::server::{ConnId, ServerEvent, ServerRequest};
 use super::api;
 use super::calls::{Call, Security, Spec, rest_spec, weight};
 use super::faults::{Detail, Fault, FaultKind, Target, When};
-use super::json::Json;
+use super::json::{Json, TimeUnit};
 use super::outbound::Outgoing;
 use super::refusal::{Answer, Refusal};
 use super::request::{Params, rest_payload};
@@ -201,7 +201,10 @@ impl Venue {
     pub(super) fn on_api_text(&mut self, conn: ConnId, text: &str) {
         self.counters.api_requests += 1;
         self.skew_clock(Target::WsApi, Some(conn));
+        let micros = self.sessions.get(&conn).is_some_and(|s| s.micros);
+        let unit = if micros { TimeUnit::Microsecond } else { TimeUnit::Millisecond };
         let request = SessionRequest::decode(text);
+        let request = SessionRequest { params: request.params.in_unit(unit), ..request };
         self.about = self.symbol_of(&request.params);
         let spec = request.call.as_ref().ok().copied();
         let failure = self.failure(Target::WsApi, conn, spec);
@@ -511,7 +514,16 @@ impl Venue {
     ) -> Answer<String> {
         let body = std::str::from_utf8(&request.body)
             .map_err(|_| Refusal::new(-1100, "Illegal characters found in a parameter."))?;
-        let params = Params::from_form(&request.query, body)?;
+        let unit = match request.header("x-mbx-time-unit") {
+            None => TimeUnit::Millisecond,
+            Some(text) => TimeUnit::named(text).ok_or_else(|| {
+                let msg =
+                    "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.";
+                Refusal::new(-1194, msg)
+            })?,
+        };
+        self.usage.request(&self.exchange.limits, self.utc)?;
+        let params = Params::from_form(&request.query, body)?.in_unit(unit);
         self.about = self.symbol_of(&params);
         self.usage.weigh(weight(spec.call, &params), &self.exchange.limits, self.utc)?;
         if spec.security != Security::Open {

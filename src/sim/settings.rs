@@ -89,6 +89,9 @@ pub struct SymbolSettings {
     pub min_notional: i64,
     /// Where the synthetic market begins.
     pub mid: i64,
+    /// The most that an account may hold of the base asset, with what its open orders buy (MAX_POSITION); no such
+    /// filter for `None`.
+    pub max_position: Option<i64>,
 }
 
 /// One account.
@@ -102,6 +105,8 @@ pub struct AccountSettings {
     pub secret: Secret,
     /// Asset and free amount at the start, in units of `10^-8`.
     pub balances: Vec<(String, i64)>,
+    /// Its own fees in millionths of the received asset, maker and taker; the venue's for `None`.
+    pub fees_ppm: Option<(u32, u32)>,
 }
 
 /// The venue's half of a key pair.
@@ -159,7 +164,8 @@ impl SymbolSettings {
             _ => (1_000_000, 100_000, 5 * ONE, 100 * ONE),
         };
         let (base, quote) = (base.to_owned(), quote.to_owned());
-        Some(Self { symbol: symbol.to_owned(), base, quote, tick, lot, min_notional, mid })
+        let symbol = symbol.to_owned();
+        Some(Self { symbol, base, quote, tick, lot, min_notional, mid, max_position: None })
     }
 }
 
@@ -174,7 +180,8 @@ impl AccountSettings {
                 }
             }
         }
-        Self { name: name.to_owned(), api_key: api_key.to_owned(), secret, balances }
+        let (name, api_key) = (name.to_owned(), api_key.to_owned());
+        Self { name, api_key, secret, balances, fees_ppm: None }
     }
 }
 

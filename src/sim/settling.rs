@@ -24,8 +24,9 @@ impl Exchange {
             return;
         };
         let (symbol, price) = (resting.asked.symbol, resting.asked.price);
+        let mode = taker.stp.effective(resting.asked.stp);
         let lost = |order: &Order, by_mode: bool| match taker.stp {
-            Stp::Decrement => Some(overlap),
+            Stp::Decrement | Stp::Transfer => Some(overlap),
             _ if by_mode => Some(order.remaining()),
             _ => None,
         };
@@ -40,7 +41,7 @@ impl Exchange {
             symbol,
             taker: taker_id,
             maker,
-            mode: taker.stp,
+            mode,
             price,
             taker_qty,
             maker_qty,
@@ -53,7 +54,7 @@ impl Exchange {
             self.report(account, maker, exec(qty, taker_id), None, utc);
         }
         if let Some(qty) = taker_qty {
-            if by_quote && taker.stp == Stp::Decrement {
+            if by_quote && taker.stp.decrements() {
                 self.accounts[account].change(taker_id, |o| o.qty += qty);
             }
             self.lose(account, taker_id, qty, id, utc);

@@ -88,6 +88,7 @@ impl Statistics {
     pub(super) fn write(&self, j: &mut Json, listing: &Listing, form: Form) {
         let candle = &self.candle;
         let ids = self.ids();
+        let scale = j.unit().per_ms();
         j.obj(|j| {
             j.f_text("symbol", &listing.rules.symbol);
             if form != Form::Mini {
@@ -114,8 +115,8 @@ impl Statistics {
             }
             j.f_dec("volume", candle.volume)
                 .f_dec("quoteVolume", candle.quote)
-                .f_int("openTime", self.open_ms)
-                .f_int("closeTime", self.close_ms)
+                .f_int("openTime", self.open_ms * scale)
+                .f_int("closeTime", self.close_ms * scale)
                 .f_int("firstId", ids.0)
                 .f_int("lastId", ids.1)
                 .f_int("count", candle.count);
@@ -210,16 +211,17 @@ pub(super) fn average(listing: &Listing, utc: UtcNs) -> (i64, UtcNs) {
     (price, listing.tape().back().map_or(utc, |print| print.time))
 }
 
-/// Writes a candle as the twelve-element array of `klines`.
-pub(super) fn candle_array(j: &mut Json, candle: &Candle, close_ms: i64) {
+/// Writes a candle that ends before `next_ms` as the twelve-element array of `klines`.
+pub(super) fn candle_array(j: &mut Json, candle: &Candle, next_ms: i64) {
+    let scale = j.unit().per_ms();
     j.arr(|j| {
-        j.int(candle.open_ms)
+        j.int(candle.open_ms * scale)
             .dec(candle.open)
             .dec(candle.high)
             .dec(candle.low)
             .dec(candle.close)
             .dec(candle.volume)
-            .int(close_ms)
+            .int(next_ms * scale - 1)
             .dec(candle.quote)
             .int(candle.count)
             .dec(candle.taker_base)

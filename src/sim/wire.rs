@@ -5,9 +5,11 @@ use crate::clock::UtcNs;
 
 use super::exchange::{Exchange, Exec, Report};
 use super::filters::{
-    MARKET_QTY_MAX, NOTIONAL_MAX, OPEN_ORDERS_MAX, OPEN_STOPS_MAX, PRICE_DOWN, PRICE_UP,
+    AMENDS_MAX, ICEBERG_PARTS_MAX, MARKET_QTY_MAX, NOTIONAL_MAX, OPEN_ORDERS_MAX, OPEN_STOPS_MAX,
+    PRICE_DOWN, PRICE_UP,
 };
-use super::json::{Json, decimal};
+use super::history;
+use super::json::{Json, TimeUnit, decimal};
 use super::limits::RateLimits;
 use super::listing::{Aggregate, Listing, PRICE_MAX, Print, QTY_MAX};
 use super::matching::{Diff, Top};
@@ -36,8 +38,8 @@ pub fn api_error(refusal: &Refusal, utc: UtcNs) -> String {
 }
 
 /// When an order began to work, as the venue writes it.
-fn working_time(order: &Order) -> i64 {
-    order.working_time.map_or(-1, UtcNs::as_millis)
+pub(super) fn working_time(j: &Json, order: &Order) -> i64 {
+    order.working_time.map_or(-1, |since| j.unit().of(since))
 }
 
 /// Writes the fields that every full description of an order has from `price` to `side`.
@@ -54,7 +56,7 @@ fn order_fields(j: &mut Json, order: &Order) {
 }
 
 /// Fields of answers that some orders have; queries show the stop price of every order.
-fn conditional_fields(j: &mut Json, order: &Order) {
+pub(super) fn conditional_fields(j: &mut Json, order: &Order) {
     if let Some(id) = order.prevented_match {
         j.f_int("preventedMatchId", id).f_dec("preventedQuantity", order.prevented);
     }
@@ -69,9 +71,13 @@ fn conditional_fields(j: &mut Json, order: &Order) {
     }
 }
 
-fn stop_field(j: &mut Json, order: &Order) {
+/// Fields that orders have which wait for a price or show a part of themselves.
+pub(super) fn stop_field(j: &mut Json, order: &Order) {
     if order.asked.kind.is_stop() {
         j.f_dec("stopPrice", order.asked.stop_price);
+    }
+    if order.asked.iceberg_qty > 0 {
+        j.f_dec("icebergQty", order.asked.iceberg_qty);
     }
 }
 
@@ -81,6 +87,7 @@ pub fn placed(
     order: &Order,
     fills: &[Fill],
     verbosity: Option<Verbosity>,
+    unit: TimeUnit,
 ) -> String {
     let default = match order.asked.kind {
         Kind::Limit | Kind::Market => Verbosity::Full,
@@ -88,18 +95,19 @@ pub fn placed(
     };
     let verbosity = verbosity.unwrap_or(default);
     let listing = &exchange.listings[order.asked.symbol];
-    Json::object(|j| {
+    unit.object(|j| {
         j.f_text("symbol", &listing.rules.symbol)
             .f_int("orderId", order.id)
             .f_int("orderListId", -1)
             .f_text("clientOrderId", &order.client_id)
-            .f_int("transactTime", order.time.as_millis());
+            .f_time("transactTime", order.time);
         if verbosity == Verbosity::Ack {
             return;
         }
         order_fields(j, order);
         stop_field(j, order);
-        j.f_int("workingTime", working_time(order));
+        let working = working_time(j, order);
+        j.f_int("workingTime", working);
         if verbosity == Verbosity::Full {
             let asset = &exchange.assets[listing.paid_asset(order.asked.side.opposite())];
             j.key("fills").arr(|j| {
@@ -113,10 +121,21 @@ pub fn placed(
                     });
                 }
             });
+            history::prevented_by(j, exchange, order);
         }
         j.f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
     })
+}
+
+/// What a prevented match took off both orders.
+pub(super) fn prevented_quantities(j: &mut Json, prevented: &PreventedMatch) {
+    if let Some(qty) = prevented.taker_qty {
+        j.f_dec("takerPreventedQuantity", qty);
+    }
+    if let Some(qty) = prevented.maker_qty {
+        j.f_dec("makerPreventedQuantity", qty);
+    }
 }
 
 /// The answer to a cancel.
@@ -127,7 +146,7 @@ pub fn canceled(j: &mut Json, listing: &Listing, order: &Order, cancel_id: &str)
             .f_int("orderId", order.id)
             .f_int("orderListId", -1)
             .f_text("clientOrderId", cancel_id)
-            .f_int("transactTime", order.update_time.as_millis());
+            .f_time("transactTime", order.update_time);
         order_fields(j, order);
         stop_field(j, order);
         j.f_text("selfTradePreventionMode", order.asked.stp.label());
@@ -137,6 +156,7 @@ pub fn canceled(j: &mut Json, listing: &Listing, order: &Order, cancel_id: &str)
 
 /// An order as queries show it.
 pub fn order(j: &mut Json, listing: &Listing, order: &Order) {
+    let working = working_time(j, order);
     j.obj(|j| {
         j.f_text("symbol", &listing.rules.symbol)
             .f_int("orderId", order.id)
@@ -151,11 +171,11 @@ pub fn order(j: &mut Json, listing: &Listing, order: &Order) {
             .f_text("type", order.asked.kind.label())
             .f_text("side", order.asked.side.label())
             .f_dec("stopPrice", order.asked.stop_price)
-            .f_dec("icebergQty", 0)
-            .f_int("time", order.time.as_millis())
-            .f_int("updateTime", order.update_time.as_millis())
+            .f_dec("icebergQty", order.asked.iceberg_qty)
+            .f_time("time", order.time)
+            .f_time("updateTime", order.update_time)
             .f_flag("isWorking", order.working_time.is_some())
-            .f_int("workingTime", working_time(order))
+            .f_int("workingTime", working)
             .f_dec("origQuoteOrderQty", order.asked.quote_qty)
             .f_text("selfTradePreventionMode", order.asked.stp.label());
         conditional_fields(j, order);
@@ -175,7 +195,7 @@ pub fn my_trade(j: &mut Json, exchange: &Exchange, fill: &Fill) {
             .f_dec("quoteQty", fill.quote)
             .f_dec("commission", fill.fee)
             .f_text("commissionAsset", &exchange.assets[listing.paid_asset(fill.side.opposite())])
-            .f_int("time", fill.time.as_millis())
+            .f_time("time", fill.time)
             .f_flag("isBuyer", fill.side == Side::Buy)
             .f_flag("isMaker", fill.maker)
             .f_flag("isBestMatch", true);
@@ -189,7 +209,7 @@ pub fn trade(j: &mut Json, print: &Print) {
             .f_dec("price", print.price)
             .f_dec("qty", print.qty)
             .f_dec("quoteQty", notional(print.price, print.qty))
-            .f_int("time", print.time.as_millis())
+            .f_time("time", print.time)
             .f_flag("isBuyerMaker", print.buyer_maker)
             .f_flag("isBestMatch", true);
     });
@@ -231,6 +251,7 @@ fn execution(
         Exec::New => ("NEW", Status::New),
         Exec::Trade { .. } => ("TRADE", order.status),
         Exec::Canceled => ("CANCELED", order.status),
+        Exec::Replaced => ("REPLACED", order.status),
         Exec::Expired => ("EXPIRED", order.status),
         Exec::Prevented { .. } => ("TRADE_PREVENTION", order.status),
     };
@@ -240,9 +261,11 @@ fn execution(
         }
         _ => (0, 0, 0, 0, -1, false),
     };
-    let (id, original) = match cancel_id {
-        Some(id) => (id, order.client_id.as_str()),
-        None => (order.client_id.as_str(), ""),
+    let (id, original) = match (exec, cancel_id) {
+        // An amended order has its new id already.
+        (Exec::Replaced, Some(original)) => (order.client_id.as_str(), original),
+        (_, Some(id)) => (id, order.client_id.as_str()),
+        (_, None) => (order.client_id.as_str(), ""),
     };
     Json::object(|j| {
         j.f_text("e", "executionReport")
@@ -255,7 +278,7 @@ fn execution(
             .f_dec("q", order.qty)
             .f_dec("p", order.asked.price)
             .f_dec("P", order.asked.stop_price)
-            .f_dec("F", 0)
+            .f_dec("F", order.asked.iceberg_qty)
             .f_int("g", -1)
             .f_text("C", original)
             .f_text("x", kind)
@@ -489,13 +512,8 @@ pub fn prevented(j: &mut Json, listing: &Listing, prevented: &PreventedMatch) {
             .f_int("tradeGroupId", -1)
             .f_text("selfTradePreventionMode", prevented.mode.label())
             .f_dec("price", prevented.price);
-        if let Some(qty) = prevented.taker_qty {
-            j.f_dec("takerPreventedQuantity", qty);
-        }
-        if let Some(qty) = prevented.maker_qty {
-            j.f_dec("makerPreventedQuantity", qty);
-        }
-        j.f_int("transactTime", prevented.time.as_millis());
+        prevented_quantities(j, prevented);
+        j.f_time("transactTime", prevented.time);
     });
 }
 
@@ -513,13 +531,14 @@ pub fn exchange_info(
     limits: &RateLimits,
     listings: &[&Listing],
     permission_sets: bool,
-    utc: UtcNs,
+    (unit, utc): (TimeUnit, UtcNs),
 ) -> String {
-    Json::object(|j| {
-        j.f_text("timezone", "UTC").f_int("serverTime", utc.as_millis());
+    unit.object(|j| {
+        j.f_text("timezone", "UTC").f_time("serverTime", utc);
         j.key("rateLimits").arr(|j| {
             weight_limit(j, limits, None);
             order_limits(j, limits, None);
+            limit(j, "RAW_REQUESTS", ("MINUTE", 5), limits.raw_requests_per_5m(), None);
         });
         j.f_raw("exchangeFilters", "[]");
         j.key("symbols").arr(|j| {
@@ -546,14 +565,14 @@ fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
             r#"["LIMIT","LIMIT_MAKER","MARKET","STOP_LOSS","STOP_LOSS_LIMIT","TAKE_PROFIT","TAKE_PROFIT_LIMIT"]"#,
         );
     for (name, value) in [
-        ("icebergAllowed", false),
+        ("icebergAllowed", true),
         ("ocoAllowed", false),
         ("otoAllowed", false),
         ("opoAllowed", false),
         ("quoteOrderQtyMarketAllowed", true),
         ("allowTrailingStop", false),
         ("cancelReplaceAllowed", true),
-        ("amendAllowed", false),
+        ("amendAllowed", true),
         ("pegInstructionsAllowed", false),
         ("isSpotTradingAllowed", true),
         ("isMarginTradingAllowed", false),
@@ -565,7 +584,7 @@ fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
     j.f_raw("permissionSets", if permission_sets { r#"[["SPOT"]]"# } else { "[]" });
     j.f_text("defaultSelfTradePreventionMode", "EXPIRE_MAKER").f_raw(
         "allowedSelfTradePreventionModes",
-        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH","DECREMENT"]"#,
+        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH","DECREMENT","TRANSFER"]"#,
     );
 }
 
@@ -582,6 +601,9 @@ fn filters(j: &mut Json, listing: &Listing) {
             .f_dec("minQty", rules.lot)
             .f_dec("maxQty", QTY_MAX)
             .f_dec("stepSize", rules.lot);
+    });
+    j.obj(|j| {
+        j.f_text("filterType", "ICEBERG_PARTS").f_int("limit", ICEBERG_PARTS_MAX);
     });
     j.obj(|j| {
         j.f_text("filterType", "NOTIONAL")
@@ -612,4 +634,12 @@ fn filters(j: &mut Json, listing: &Listing) {
     j.obj(|j| {
         j.f_text("filterType", "MAX_NUM_ALGO_ORDERS").f_int("maxNumAlgoOrders", OPEN_STOPS_MAX);
     });
+    j.obj(|j| {
+        j.f_text("filterType", "MAX_NUM_ORDER_AMENDS").f_int("maxNumOrderAmends", AMENDS_MAX);
+    });
+    if let Some(position) = rules.max_position {
+        j.obj(|j| {
+            j.f_text("filterType", "MAX_POSITION").f_dec("maxPosition", position);
+        });
+    }
 }

@@ -25,6 +25,8 @@ mod venue_market;
 mod venue_orders;
 // The simulated venue: its WebSocket side by the words of its documentation.
 mod venue_ws;
+// Its REST side against the public documentation, row by row.
+mod venue_docs;
 // The simulated venue: faults, connection rules, control.
 mod venue_faults;
 // Status, metrics, dashboard, log.

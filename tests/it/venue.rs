@@ -100,6 +100,7 @@ fn new_order(act: &Act) -> Option<(usize, NewOrder)> {
         qty: lots * LOT,
         stop_price: 0,
         quote_qty: 0,
+        iceberg_qty: 0,
         client_id: None,
         stp,
         strategy_id: None,
