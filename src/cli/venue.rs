@@ -10,6 +10,7 @@ use crate::runtime::actor::{Actor, Cx, Fault};
 use crate::runtime::child::ChildSpec;
 use crate::runtime::signal::Signals;
 use crate::runtime::system::{SystemBuilder, SystemSettings, Threading};
+use crate::sim::limits::RateLimits;
 use crate::sim::settings::{MarketSettings, Secret, VenueSettings};
 use crate::sim::venue::Venue;
 
@@ -107,6 +108,12 @@ fn settings(args: &VenueArgs) -> Result<VenueSettings, String> {
     settings.drift_bps = args.drift_bps;
     settings.connections.connects_max = args.connections_max;
     settings.connections.life = args.connection_life;
+    settings.limits = RateLimits {
+        weight_per_minute: args.weight_per_minute,
+        orders_per_10s: args.orders_per_10s,
+        orders_per_day: args.orders_per_day,
+    };
+    settings.history = args.history;
     settings.save.clone_from(&args.save);
     settings.restore.clone_from(&args.restore);
     match &args.accounts {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::sim::json::parse_decimal;
+use crate::sim::limits::RateLimits;
 use crate::sim::settings::{
-    AccountSettings, MarketSettings, Secret, SymbolSettings, VenueSettings,
+    AccountSettings, HISTORY, MarketSettings, Secret, SymbolSettings, VenueSettings,
 };
 
 /// Venues in one process.
@@ -64,6 +65,11 @@ struct VenueEntry {
     updates_per_s: u32,
     #[serde(default)]
     accounts: Vec<AccountEntry>,
+    #[serde(default)]
+    limits: Limits,
+    /// Orders that are not open, and fills, that each account remembers.
+    #[serde(default = "history")]
+    history: usize,
     save: Option<PathBuf>,
     restore: Option<PathBuf>,
 }
@@ -80,6 +86,19 @@ impl Default for Fees {
     fn default() -> Self {
         Self { maker_bps: 10.0, taker_bps: 10.0 }
     }
+}
+
+/// What is allowed per window; the real venue's numbers where absent.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Limits {
+    weight_per_minute: Option<u32>,
+    orders_per_10s: Option<u32>,
+    orders_per_day: Option<u32>,
+}
+
+fn history() -> usize {
+    HISTORY
 }
 
 fn one() -> u64 {
@@ -184,6 +203,13 @@ impl VenueEntry {
             file.market_seed.or_else(|| Some(file.venue.first()?.seed)).unwrap_or(self.seed);
         settings.drift_bps = self.drift_bps;
         settings.latency = Duration::from_millis(self.latency_ms);
+        let usual = settings.limits;
+        settings.limits = RateLimits {
+            weight_per_minute: self.limits.weight_per_minute.unwrap_or(usual.weight_per_minute),
+            orders_per_10s: self.limits.orders_per_10s.unwrap_or(usual.orders_per_10s),
+            orders_per_day: self.limits.orders_per_day.unwrap_or(usual.orders_per_day),
+        };
+        settings.history = self.history;
         settings.save.clone_from(&self.save);
         settings.restore.clone_from(&self.restore);
         Ok(settings)
@@ -235,6 +261,8 @@ mod tests {
         latency_ms = 3
         drift_bps = 8
         fees = { maker_bps = 1.5, taker_bps = 4 }
+        limits = { orders_per_10s = 20000 }
+        history = 500
         [[venue]]
         name = "west"
         listen = "127.0.0.1:0"
@@ -250,6 +278,8 @@ mod tests {
         assert_eq!((east.market_seed, west.market_seed, west.seed), (7, 7, 2));
         assert_eq!((east.maker_fee_ppm, east.taker_fee_ppm, east.drift_bps), (150, 400, 8));
         assert_eq!(east.latency, Duration::from_millis(3));
+        assert_eq!((east.limits.orders_per_10s, east.history), (20_000, 500));
+        assert_eq!((west.limits, west.history), (RateLimits::default(), HISTORY));
         let usdt = west.accounts[0].balances.iter().find(|(asset, _)| asset == "USDT");
         assert_eq!(usdt.map(|(_, units)| *units), Some(100_000_000_000));
     }

@@ -140,7 +140,7 @@ impl Exchange {
                     of.map(|(_, units)| i128::from(*units)).sum()
                 })
                 .collect();
-            Account::new(&account.name, &free, fees_ppm)
+            Account::new(&account.name, &free, fees_ppm, settings.history)
         });
         let accounts: Vec<Account> = accounts.collect();
         let count = assets.len();
