@@ -244,10 +244,15 @@ impl Exchange {
     ///
     /// # Errors
     /// The venue's refusal; nothing changed.
-    pub fn place(&mut self, account: usize, new: NewOrder, utc: UtcNs) -> Answer<(u64, Vec<Fill>)> {
+    pub fn place(
+        &mut self,
+        account: usize,
+        mut new: NewOrder,
+        utc: UtcNs,
+    ) -> Answer<(u64, Vec<Fill>)> {
         self.check(account, &new)?;
-        let client_id = match &new.client_id {
-            Some(id) => id.clone(),
+        let client_id = match new.client_id.take() {
+            Some(id) => id,
             None => self.make_client_id(),
         };
         let id = self.next_order_id;

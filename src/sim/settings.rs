@@ -11,8 +11,9 @@ use super::recording::symbol_of;
 /// Units per whole: every price, quantity and balance of the venue is a count of `10^-8`.
 pub const ONE: i64 = 100_000_000;
 
-/// Orders and fills that an account remembers unless told otherwise: 20 to 30 MB when both are full.
-pub const HISTORY: usize = 50_000;
+/// Orders and fills that an account remembers unless told otherwise: about 12 MB when both are full, and at the real
+/// venue's limits half an hour of orders without a pause.
+pub const HISTORY: usize = 20_000;
 
 /// Everything that a venue needs to know before it starts.
 #[derive(Clone, Debug)]
