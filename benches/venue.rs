@@ -38,6 +38,9 @@ const ACCOUNTS: usize = 4;
 const TRADES_EVERY: u64 = 10;
 /// Orders under way per account in the phase without a pace.
 const WINDOW: usize = 32;
+/// Unanswered requests of an account, at most: 200 open orders are allowed, and a client that was not scheduled for a
+/// while would send more than that at once. Orders that wait for this count from when they were due.
+const UNANSWERED_MAX: usize = 150;
 /// What an order and its answer take on the wire, about.
 const ORDER_BYTES: usize = 330;
 const ANSWER_BYTES: usize = 540;
@@ -70,9 +73,9 @@ fn main() {
     pin(ours);
     let slow: Vec<Socket> = (0..number("--slow", 0)).map(|_| venue.dial(STREAMS)).collect();
     let mut client = Client::open(&venue);
-    client.run(&venue, orders, Duration::from_secs(1), None);
-    let paced = client.run(&venue, orders, Duration::from_secs(seconds), Some("paced"));
-    let most = client.run(&venue, 0, Duration::from_secs(seconds.div_ceil(5).min(5)), None);
+    client.run(&venue, orders, Duration::from_secs(1), false);
+    let paced = client.run(&venue, orders, Duration::from_secs(seconds), true);
+    let most = client.run(&venue, 0, Duration::from_secs(seconds.div_ceil(5).min(5)), false);
     client.check_book(&venue);
     drop((client, slow));
     let echo = echo(venues, orders, Duration::from_secs(seconds.min(5)));
@@ -247,6 +250,8 @@ struct Answer<'a> {
     status: Option<u16>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 /// A decimal in units of 10^-8.
@@ -430,7 +435,7 @@ impl Client {
     }
 
     /// Trades and reads for `span`: `orders` per second, or as many as are answered when that is 0.
-    fn run(&mut self, venue: &Venue, orders: u64, span: Duration, told: Option<&str>) -> Figures {
+    fn run(&mut self, venue: &Venue, orders: u64, span: Duration, tells: bool) -> Figures {
         let mut figures = Figures::new(venue.usage());
         let begin = now();
         let (end, gap) = (begin.after(span), Duration::from_nanos(1_000_000_000 / orders.max(1)));
@@ -445,16 +450,27 @@ impl Client {
                 }
             }
             while orders > 0 && due <= now() && due < end {
+                if self.traders[turn % ACCOUNTS].waiting.len() >= UNANSWERED_MAX {
+                    break;
+                }
                 self.place(turn % ACCOUNTS, due);
                 (due, turn, figures.orders) = (due.after(gap), turn + 1, figures.orders + 1);
             }
             self.read(&mut figures);
-            if told.is_some() && now().since(begin) >= Duration::from_secs(60 * minute) {
-                let usage = venue.usage();
-                println!("  after {minute} min: {} kB, {} errors", usage.rss_kb, figures.errors);
+            if tells && now().since(begin) >= Duration::from_secs(60 * minute) {
+                let (usage, s) = (venue.usage(), now().since(begin).as_secs_f64());
+                println!(
+                    "  after {minute} min: {} kB, {:.0} updates/s, {:.0} levels/s, {:.0} orders/s, {} errors",
+                    usage.rss_kb,
+                    figures.updates as f64 / s,
+                    figures.levels as f64 / s,
+                    figures.orders as f64 / s,
+                    figures.errors
+                );
                 minute += 1;
             }
-            self.rest(if orders == 0 { end } else { due });
+            let idle = orders == 0 || due <= now();
+            self.rest(if idle { end } else { due });
         }
         figures.span = now().since(begin);
         figures.usage[1] = venue.usage();
@@ -551,7 +567,7 @@ impl Client {
             return figures.fail("an answer to nothing");
         };
         if answer.id != Some(id) || answer.status != Some(200) {
-            return figures.fail(&format!("{id}: answered {:?} {:?}", answer.id, answer.status));
+            return figures.fail(&format!("{id}: answered {:?} {:?}", answer.id, answer.error));
         }
         let Some(order) = order else { return };
         figures.trip.saturating_record(ns(now().since(due)));

@@ -16,7 +16,7 @@ use crate::ops::logger::{LogSettings, Logger};
 use crate::runtime::signal::Signals;
 use crate::runtime::thread;
 use crate::sim::limits::RateLimits;
-use crate::sim::settings::HISTORY;
+use crate::sim::settings::{ConnectionLimits, HISTORY};
 
 // The main job.
 pub mod run;
@@ -209,6 +209,16 @@ pub struct VenueArgs {
     /// How long a WebSocket connection lives.
     #[arg(long, default_value = "24h", value_parser = parse_duration)]
     pub connection_life: Duration,
+    /// Bytes that may wait for a WebSocket client that does not read; beyond, it is dropped. It is also dropped when its
+    /// system has taken nothing for 5 s.
+    #[arg(long, default_value_t = ConnectionLimits::default().unread_bytes_max)]
+    pub unread_bytes_max: usize,
+    /// How often a WebSocket client is pinged.
+    #[arg(long, default_value = "20s", value_parser = parse_duration)]
+    pub ping_every: Duration,
+    /// How long a WebSocket client has for its pong.
+    #[arg(long, default_value = "1m", value_parser = parse_duration)]
+    pub pong_within: Duration,
     /// Write accounts, orders and trades to this file at the end.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,

@@ -11,7 +11,7 @@ use crate::runtime::child::ChildSpec;
 use crate::runtime::signal::Signals;
 use crate::runtime::system::{SystemBuilder, SystemSettings, Threading};
 use crate::sim::limits::RateLimits;
-use crate::sim::settings::{MarketSettings, Secret, VenueSettings};
+use crate::sim::settings::{ConnectionLimits, MarketSettings, Secret, VenueSettings};
 use crate::sim::venue::Venue;
 
 use super::{ExitCode, VenueArgs, print_error, start_logger, venue_file};
@@ -106,8 +106,13 @@ fn settings(args: &VenueArgs) -> Result<VenueSettings, String> {
     }
     settings.latency = Duration::from_millis(args.latency_ms);
     settings.drift_bps = args.drift_bps;
-    settings.connections.connects_max = args.connections_max;
-    settings.connections.life = args.connection_life;
+    settings.connections = ConnectionLimits {
+        life: args.connection_life,
+        connects_max: args.connections_max,
+        unread_bytes_max: args.unread_bytes_max,
+        ping_every: args.ping_every,
+        pong_deadline: args.pong_within,
+    };
     settings.limits = RateLimits {
         weight_per_minute: args.weight_per_minute,
         orders_per_10s: args.orders_per_10s,
