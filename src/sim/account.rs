@@ -166,6 +166,11 @@ impl Account {
             self.fills.pop_front();
             self.forgotten_fills += 1;
         }
+        if self.fills.len() == self.fills.capacity() {
+            // By doubling it would end with room for more than it may ever hold, and touch all of it.
+            let left = self.history.max(1).saturating_sub(self.fills.len());
+            self.fills.reserve_exact(self.fills.len().max(64).min(left));
+        }
         self.fills.push_back(fill);
     }
 }

@@ -11,7 +11,7 @@ use super::recording::symbol_of;
 /// Units per whole: every price, quantity and balance of the venue is a count of `10^-8`.
 pub const ONE: i64 = 100_000_000;
 
-/// Orders and fills that an account remembers unless told otherwise: about 12 MB when both are full, and at the real
+/// Orders and fills that an account remembers unless told otherwise: about 16 MB when both are full, and at the real
 /// venue's limits half an hour of orders without a pause.
 pub const HISTORY: usize = 20_000;
 
