@@ -416,7 +416,7 @@ impl Client {
             ("newOrderRespType", "RESULT".to_owned()),
         ];
         if n.is_multiple_of(TRADES_EVERY) {
-            let side = if n / TRADES_EVERY % 2 == 0 { "BUY" } else { "SELL" };
+            let side = if (n / TRADES_EVERY).is_multiple_of(2) { "BUY" } else { "SELL" };
             params.extend([("side", side.to_owned()), ("type", "MARKET".to_owned())]);
             params.push(("quantity", "0.00020".to_owned()));
             self.send(at, "order.place", &mut params, due, Some(String::new()));
@@ -538,7 +538,7 @@ impl Client {
             }
         }
         let (bid, ask) = (self.bids.last_key_value(), self.asks.first_key_value());
-        if !bid.zip(ask).is_some_and(|(bid, ask)| bid.0 < ask.0) {
+        if bid.zip(ask).is_none_or(|(bid, ask)| bid.0 >= ask.0) {
             figures.fail(&format!("crossed: {bid:?} {ask:?}"));
         }
     }
