@@ -15,6 +15,8 @@ use crate::config::{Config, ConfigErrors, Mode, general_error, parse_duration, p
 use crate::ops::logger::{LogSettings, Logger};
 use crate::runtime::signal::Signals;
 use crate::runtime::thread;
+use crate::sim::limits::RateLimits;
+use crate::sim::settings::{ConnectionLimits, HISTORY};
 
 // The main job.
 pub mod run;
@@ -180,8 +182,8 @@ pub struct VenueArgs {
     /// A TOML file with its accounts, in place of key and secret: `[[account]]` name, api_key, secret or ed25519_public, balances, fees.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "secret", "ed25519_public"])]
     pub accounts: Option<PathBuf>,
-    /// A TOML file with several venues: `[[venue]]` name, listen, seed, symbols, fees, latency_ms, drift_bps, accounts, max_position.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "key", "secret", "ed25519_public", "accounts", "seed", "symbols", "updates_per_s", "recording", "speed", "latency_ms", "drift_bps", "save", "restore"])]
+    /// A TOML file with several venues: `[[venue]]` name, listen, seed, symbols, fees, latency_ms, drift_bps, accounts, limits, max_position.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "key", "secret", "ed25519_public", "accounts", "seed", "symbols", "updates_per_s", "recording", "speed", "latency_ms", "drift_bps", "weight_per_minute", "orders_per_10s", "orders_per_day", "history", "save", "restore"])]
     pub config: Option<PathBuf>,
     /// Added before every answer and every frame.
     #[arg(long, default_value_t = 0)]
@@ -192,9 +194,31 @@ pub struct VenueArgs {
     /// WebSocket connections that may be made within five minutes; the real venue allows 300 for each address.
     #[arg(long, default_value_t = 10_000)]
     pub connections_max: usize,
+    /// Request weight that all clients may use per minute; exchangeInfo tells it.
+    #[arg(long, default_value_t = RateLimits::default().weight_per_minute)]
+    pub weight_per_minute: u32,
+    /// Orders that an account may place within ten seconds; exchangeInfo tells it.
+    #[arg(long, default_value_t = RateLimits::default().orders_per_10s)]
+    pub orders_per_10s: u32,
+    /// Orders that an account may place within a day; exchangeInfo tells it.
+    #[arg(long, default_value_t = RateLimits::default().orders_per_day)]
+    pub orders_per_day: u32,
+    /// Orders that are not open, and fills, that each account remembers; the oldest go.
+    #[arg(long, default_value_t = HISTORY)]
+    pub history: usize,
     /// How long a WebSocket connection lives.
     #[arg(long, default_value = "24h", value_parser = parse_duration)]
     pub connection_life: Duration,
+    /// Bytes that may wait for a WebSocket client that does not read; beyond, it is dropped. It is also dropped when its
+    /// system has taken nothing for 5 s.
+    #[arg(long, default_value_t = ConnectionLimits::default().unread_bytes_max)]
+    pub unread_bytes_max: usize,
+    /// How often a WebSocket client is pinged.
+    #[arg(long, default_value = "20s", value_parser = parse_duration)]
+    pub ping_every: Duration,
+    /// How long a WebSocket client has for its pong.
+    #[arg(long, default_value = "1m", value_parser = parse_duration)]
+    pub pong_within: Duration,
     /// Write accounts, orders and trades to this file at the end.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,

@@ -10,7 +10,8 @@ use crate::runtime::actor::{Actor, Cx, Fault};
 use crate::runtime::child::ChildSpec;
 use crate::runtime::signal::Signals;
 use crate::runtime::system::{SystemBuilder, SystemSettings, Threading};
-use crate::sim::settings::{MarketSettings, Secret, VenueSettings};
+use crate::sim::limits::RateLimits;
+use crate::sim::settings::{ConnectionLimits, MarketSettings, Secret, VenueSettings};
 use crate::sim::venue::Venue;
 
 use super::{ExitCode, VenueArgs, print_error, start_logger, venue_file};
@@ -105,8 +106,19 @@ fn settings(args: &VenueArgs) -> Result<VenueSettings, String> {
     }
     settings.latency = Duration::from_millis(args.latency_ms);
     settings.drift_bps = args.drift_bps;
-    settings.connections.connects_max = args.connections_max;
-    settings.connections.life = args.connection_life;
+    settings.connections = ConnectionLimits {
+        life: args.connection_life,
+        connects_max: args.connections_max,
+        unread_bytes_max: args.unread_bytes_max,
+        ping_every: args.ping_every,
+        pong_deadline: args.pong_within,
+    };
+    settings.limits = RateLimits {
+        weight_per_minute: args.weight_per_minute,
+        orders_per_10s: args.orders_per_10s,
+        orders_per_day: args.orders_per_day,
+    };
+    settings.history = args.history;
     settings.save.clone_from(&args.save);
     settings.restore.clone_from(&args.restore);
     match &args.accounts {

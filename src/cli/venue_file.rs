@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::sim::json::parse_decimal;
+use crate::sim::limits::RateLimits;
 use crate::sim::settings::{
-    AccountSettings, MarketSettings, Secret, SymbolSettings, VenueSettings,
+    AccountSettings, HISTORY, MarketSettings, Secret, SymbolSettings, VenueSettings,
 };
 
 /// Venues in one process.
@@ -69,6 +70,11 @@ struct VenueEntry {
     /// MAX_POSITION by symbol.
     #[serde(default)]
     max_position: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    limits: Limits,
+    /// Orders that are not open, and fills, that each account remembers.
+    #[serde(default = "history")]
+    history: usize,
     save: Option<PathBuf>,
     restore: Option<PathBuf>,
 }
@@ -98,6 +104,19 @@ impl Fees {
         };
         Ok((ppm(self.maker_bps)?, ppm(self.taker_bps)?))
     }
+}
+
+/// What is allowed per window; the real venue's numbers where absent.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Limits {
+    weight_per_minute: Option<u32>,
+    orders_per_10s: Option<u32>,
+    orders_per_day: Option<u32>,
+}
+
+fn history() -> usize {
+    HISTORY
 }
 
 fn one() -> u64 {
@@ -203,6 +222,13 @@ impl VenueEntry {
             file.market_seed.or_else(|| Some(file.venue.first()?.seed)).unwrap_or(self.seed);
         settings.drift_bps = self.drift_bps;
         settings.latency = Duration::from_millis(self.latency_ms);
+        let usual = settings.limits;
+        settings.limits = RateLimits {
+            weight_per_minute: self.limits.weight_per_minute.unwrap_or(usual.weight_per_minute),
+            orders_per_10s: self.limits.orders_per_10s.unwrap_or(usual.orders_per_10s),
+            orders_per_day: self.limits.orders_per_day.unwrap_or(usual.orders_per_day),
+        };
+        settings.history = self.history;
         settings.save.clone_from(&self.save);
         settings.restore.clone_from(&self.restore);
         Ok(settings)
@@ -256,6 +282,8 @@ mod tests {
         drift_bps = 8
         fees = { maker_bps = 1.5, taker_bps = 4 }
         max_position = { BTCUSDT = "10" }
+        limits = { orders_per_10s = 20000 }
+        history = 500
         [[venue]]
         name = "west"
         listen = "127.0.0.1:0"
@@ -273,6 +301,8 @@ mod tests {
         assert_eq!(east.latency, Duration::from_millis(3));
         assert_eq!((east.accounts[0].fees_ppm, west.maker_fee_ppm), (Some((0, 250)), 1_000));
         assert_eq!(east.symbols[0].max_position, Some(1_000_000_000));
+        assert_eq!((east.limits.orders_per_10s, east.history), (20_000, 500));
+        assert_eq!((west.limits, west.history), (RateLimits::default(), HISTORY));
         let usdt = west.accounts[0].balances.iter().find(|(asset, _)| asset == "USDT");
         assert_eq!(usdt.map(|(_, units)| *units), Some(100_000_000_000));
     }

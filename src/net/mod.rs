@@ -103,6 +103,10 @@ pub trait Acceptor: Send {
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
+/// What took too long when the peer's system neither takes nor acknowledges what was written: the peer is gone, or does
+/// not read.
+pub const UNACKNOWLEDGED: &str = "the peer's acknowledgement";
+
 /// Why the network did not do what was asked. Never contains secrets or query strings.
 #[derive(Debug)]
 pub enum NetError {

@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tungstenite::Utf8Bytes;
 
 use super::server_conn::{Conn, Outcome};
@@ -97,6 +98,17 @@ impl ServerRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
+}
+
+/// What to poll a descriptor of the server for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes to read.
+    Read,
+    /// Room to write; what there is to read stays where it is.
+    Write,
+    /// Either.
+    Both,
 }
 
 /// What happened on a connection.
@@ -185,7 +197,7 @@ impl Server {
     /// Writes what waits, as far as the sockets take it; `poll` does it too, once its events are taken.
     pub fn flush(&mut self) {
         for conn in &mut self.conns {
-            conn.pump();
+            conn.flush();
         }
     }
 
@@ -225,11 +237,37 @@ impl Server {
 
     /// One pass over all connections.
     fn serve(&mut self) {
+        self.look();
         let (now, config, events) = (self.now, &self.config, &mut self.events);
         for conn in &mut self.conns {
             conn.serve(config, now, events);
         }
         self.reap();
+    }
+
+    /// Asks the system once which connections have something. A read that finds nothing costs as much as one that finds
+    /// something: those that are silent must not cost the others.
+    fn look(&mut self) {
+        let mut fds = Vec::with_capacity(self.conns.len());
+        let mut asked = Vec::with_capacity(self.conns.len());
+        for (at, conn) in self.conns.iter().enumerate() {
+            conn.waits(&mut |fd, interest| {
+                let flags = match interest {
+                    Interest::Read => PollFlags::IN | PollFlags::RDHUP,
+                    Interest::Write => PollFlags::OUT,
+                    Interest::Both => PollFlags::IN | PollFlags::RDHUP | PollFlags::OUT,
+                };
+                fds.push(PollFd::from_borrowed_fd(fd, flags));
+                asked.push(at);
+            });
+        }
+        // Where the system does not tell, each is asked by itself.
+        let told = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok();
+        let ready: Vec<bool> = fds.iter().map(|fd| !told || !fd.revents().is_empty()).collect();
+        drop(fds);
+        for (at, ready) in asked.into_iter().zip(ready) {
+            self.conns[at].set_ready(ready);
+        }
     }
 
     /// Forgets ended connections, telling why.
@@ -311,8 +349,13 @@ impl Server {
 
     /// Ends the connection at once, losing what is queued.
     pub fn drop_conn(&mut self, conn: ConnId) {
+        self.drop_because(conn, "dropped by us");
+    }
+
+    /// [`Server::drop_conn`], with the reason that [`ServerEvent::Closed`] tells.
+    pub fn drop_because(&mut self, conn: ConnId, why: &str) {
         if let Some(conn) = self.conn(conn) {
-            conn.end("dropped by us".to_string());
+            conn.end(why.to_string());
         }
     }
 
@@ -341,11 +384,11 @@ impl Server {
         at.map_or(0, |at| self.conns[at].buffered())
     }
 
-    /// The descriptors to poll for reading, and whether also for room to write. The listener is not among them
+    /// The descriptors to poll, and for what. The listener is not among them
     /// while the system refuses to accept (no descriptor left, say): every `poll` tries again.
-    pub fn waits(&self, each: &mut dyn FnMut(BorrowedFd<'_>, bool)) {
+    pub fn waits<'a>(&'a self, each: &mut dyn FnMut(BorrowedFd<'a>, Interest)) {
         if let Some(fd) = self.acceptor.fd().filter(|_| !self.accept_refused) {
-            each(fd, false);
+            each(fd, Interest::Read);
         }
         for conn in &self.conns {
             conn.waits(each);

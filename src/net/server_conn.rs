@@ -16,7 +16,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
 use super::http1;
-use super::server::{ConnId, ServerConfig, ServerEvent};
+use super::server::{ConnId, Interest, ServerConfig, ServerEvent};
 use super::server_http::Http;
 use super::websocket::{READ_BUFFER_BYTES, ws_error};
 use super::wire::{Wire, is_no_data, net_error};
@@ -45,6 +45,8 @@ enum Speech {
 /// A WebSocket connection.
 struct Ws {
     socket: WebSocket<Wire>,
+    /// Whether the codec may hold more than it has told.
+    unread: bool,
     pinged_at: MonoNs,
     /// When the oldest ping without an answer was sent.
     unanswered: Option<MonoNs>,
@@ -59,6 +61,10 @@ pub(super) struct Conn {
     speech: Speech,
     half_open: bool,
     end: Option<String>,
+    /// Whether the stream may have bytes for us or room for ours; always, where nobody can tell.
+    ready: bool,
+    /// Whether the stream took less than there was, and nobody has told since that there is room.
+    stuck: bool,
 }
 
 impl Conn {
@@ -69,7 +75,14 @@ impl Conn {
             speech: Speech::Http(Box::new(Http::new(wire, now))),
             half_open: false,
             end: None,
+            ready: true,
+            stuck: false,
         }
+    }
+
+    /// What the system says of the stream; until it says something else.
+    pub(super) fn set_ready(&mut self, ready: bool) {
+        self.ready = ready;
     }
 
     pub(super) fn id(&self) -> ConnId {
@@ -146,13 +159,30 @@ impl Conn {
     }
 
     /// Names the descriptor if something on it would move this connection.
-    pub(super) fn waits(&self, each: &mut dyn FnMut(BorrowedFd<'_>, bool)) {
-        let thinking = matches!(&self.speech, Speech::Http(http) if http.is_asked());
+    pub(super) fn waits<'a>(&'a self, each: &mut dyn FnMut(BorrowedFd<'a>, Interest)) {
+        let reads = match &self.speech {
+            Speech::Http(http) => http.reads(),
+            Speech::Ws(ws) => ws.leaving.is_none(),
+            Speech::Nothing => return,
+        };
         let Some(wire) = self.wire().filter(|_| !self.half_open) else { return };
-        let writable = wire.wants() == Wants::ReadWrite;
-        // While the caller thinks nothing is read: polling for it would spin.
-        if let Some(fd) = wire.stream().fd().filter(|_| writable || !thinking) {
-            each(fd, writable);
+        let writes = wire.wants() == Wants::ReadWrite;
+        // What is not read now would end every wait at once.
+        let interest = match (reads, writes) {
+            (true, true) => Interest::Both,
+            (true, false) => Interest::Read,
+            (false, true) => Interest::Write,
+            (false, false) => return,
+        };
+        if let Some(fd) = wire.stream().fd() {
+            each(fd, interest);
+        }
+    }
+
+    /// Writes what waits, unless the stream has shown that it takes nothing now.
+    pub(super) fn flush(&mut self) {
+        if !self.stuck {
+            self.pump();
         }
     }
 
@@ -164,6 +194,7 @@ impl Conn {
         if let Some(Err(e)) = self.wire_mut().map(Wire::pump) {
             self.end(net_error("writing", e).to_string());
         }
+        self.stuck = self.wire().is_some_and(|w| w.buffered() > 0 && w.stream().fd().is_some());
     }
 
     /// Reads, writes and keeps the deadlines, once.
@@ -176,15 +207,18 @@ impl Conn {
         if self.half_open {
             return;
         }
-        self.pump();
+        // Said once: what is asked without a descriptor, or while nobody waits for it, is always worth a try.
+        let ready = std::mem::replace(&mut self.ready, true);
+        self.stuck &= !ready;
+        self.flush();
         let id = self.id;
         let served = match &mut self.speech {
-            Speech::Http(http) => http.serve(id, config, now, events),
-            Speech::Ws(ws) => ws.serve(id, config, now, events),
+            Speech::Http(http) => http.serve(id, config, now, ready, events),
+            Speech::Ws(ws) => ws.serve(id, config, now, ready, events),
             Speech::Nothing => return,
         };
         match served {
-            Ok(None) => self.pump(),
+            Ok(None) => self.flush(),
             Ok(Some(why)) => self.end(why),
             Err(e) => self.end(e.to_string()),
         }
@@ -218,7 +252,14 @@ impl Conn {
             .max_message_size(Some(config.message_bytes_max))
             .max_frame_size(Some(config.message_bytes_max));
         let socket = WebSocket::from_partially_read(wire, input, Role::Server, Some(codec));
-        let ws = Ws { socket, pinged_at: now, unanswered: None, close_by: None, leaving: None };
+        let ws = Ws {
+            socket,
+            unread: true,
+            pinged_at: now,
+            unanswered: None,
+            close_by: None,
+            leaving: None,
+        };
         self.speech = Speech::Ws(Box::new(ws));
         Ok(true)
     }
@@ -292,12 +333,17 @@ impl Ws {
         id: ConnId,
         config: &ServerConfig,
         now: MonoNs,
+        ready: bool,
         events: &mut VecDeque<ServerEvent>,
     ) -> Served {
         if let Some((why, by)) = &self.leaving {
             let done = self.socket.get_ref().buffered() == 0 || now >= *by;
             return Ok(done.then(|| why.clone()));
         }
+        if !ready && !self.unread {
+            return self.keep_deadlines(config, now);
+        }
+        self.unread = true;
         let budget = config.message_bytes_max.saturating_add(MESSAGE_OVERHEAD_BYTES);
         for _ in 0..MESSAGES_PER_PASS {
             self.socket.get_mut().grant_reads(budget);
@@ -313,7 +359,10 @@ impl Ws {
                 }
                 Ok(Message::Ping(_)) => events.push_back(ServerEvent::Control { conn: id }),
                 Ok(Message::Frame(_)) => {}
-                Err(Error::Io(e)) if is_no_data(&e) => break,
+                Err(Error::Io(e)) if is_no_data(&e) => {
+                    self.unread = false;
+                    break;
+                }
                 Err(Error::ConnectionClosed) => return Ok(Some("closed by us".to_string())),
                 Err(e) => return self.fail(e, config.message_bytes_max, now),
             }

@@ -26,6 +26,8 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(super) struct Http {
     wire: Wire,
     input: Vec<u8>,
+    /// Whether the input, or the stream, may hold more than was looked at.
+    unread: bool,
     state: HttpState,
     /// When this state, or the request being read, began.
     since: MonoNs,
@@ -41,7 +43,11 @@ enum HttpState {
     /// The caller thinks.
     Asked(Asked),
     /// Whatever is queued is written, then the stream ends; input is dropped, for as long as `linger` says.
-    Ending { linger: bool },
+    Ending {
+        linger: bool,
+        /// Why, when it is not that everything was answered.
+        why: Option<String>,
+    },
 }
 
 /// A request whose body is not there yet.
@@ -63,7 +69,8 @@ struct Asked {
 impl Http {
     /// A connection just accepted.
     pub(super) fn new(wire: Wire, now: MonoNs) -> Self {
-        Self { wire, input: Vec::new(), state: HttpState::Head, since: now, used: false }
+        let (input, state) = (Vec::new(), HttpState::Head);
+        Self { wire, input, unread: true, state, since: now, used: false }
     }
 
     pub(super) fn wire(&self) -> &Wire {
@@ -74,9 +81,14 @@ impl Http {
         &mut self.wire
     }
 
-    /// Whether the caller has a request in hand, so that nothing is read.
-    pub(super) fn is_asked(&self) -> bool {
-        matches!(self.state, HttpState::Asked(_))
+    /// Whether anything is read now: not while the caller has a request in hand, nor before its answer is taken, so
+    /// that who asks and never reads is owed one answer at most.
+    pub(super) fn reads(&self) -> bool {
+        match self.state {
+            HttpState::Asked(_) => false,
+            HttpState::Head => self.wire.buffered() == 0,
+            HttpState::Body(_) | HttpState::Ending { .. } => true,
+        }
     }
 
     /// The key of the upgrade that the caller has in hand.
@@ -95,7 +107,7 @@ impl Http {
     /// Ends once what is queued is written.
     pub(super) fn close(&mut self, now: MonoNs) {
         self.since = now;
-        self.state = HttpState::Ending { linger: false };
+        self.state = HttpState::Ending { linger: false, why: None };
     }
 
     /// Reads, writes and keeps the deadlines, once.
@@ -104,12 +116,22 @@ impl Http {
         id: ConnId,
         config: &ServerConfig,
         now: MonoNs,
+        ready: bool,
         events: &mut VecDeque<ServerEvent>,
     ) -> Served {
-        match self.state {
+        match &self.state {
             HttpState::Asked(_) => return Ok(None),
-            HttpState::Ending { linger } => return self.serve_ending(linger, now),
-            HttpState::Head | HttpState::Body(_) => {}
+            HttpState::Ending { linger, why } => {
+                let why = why.clone();
+                let ended = self.serve_ending(*linger, now)?;
+                return Ok(ended.map(|end| why.unwrap_or(end)));
+            }
+            HttpState::Head if self.wire.buffered() > 0 => {
+                let late = now.since(self.since) >= config.idle_deadline;
+                return Ok(late.then(|| "answer not taken".to_string()));
+            }
+            HttpState::Head | HttpState::Body(_) if ready || self.unread => {}
+            HttpState::Head | HttpState::Body(_) => return self.check_deadline(config, now),
         }
         match self.read_request(config, now) {
             Ok(Step::Wait) => self.check_deadline(config, now),
@@ -136,6 +158,7 @@ impl Http {
     /// Reads until a request is complete or nothing is there.
     fn read_request(&mut self, config: &ServerConfig, now: MonoNs) -> Result<Step, Refusal> {
         let mut chunk = [0; READ_BUFFER_BYTES];
+        self.unread = true;
         let mut ended = false;
         let mut fresh = true;
         for _ in 0..READS_PER_PASS {
@@ -161,7 +184,10 @@ impl Http {
                     fresh = chunk[..n].contains(&b'\n') || !matches!(self.state, HttpState::Head);
                     self.check_head_size(config)?;
                 }
-                Err(e) if is_no_data(&e) => return Ok(Step::Wait),
+                Err(e) if is_no_data(&e) => {
+                    self.unread = false;
+                    return Ok(Step::Wait);
+                }
                 Err(e) => return Err(Refusal::Net(net_error("reading a request", e))),
             }
         }
@@ -238,7 +264,10 @@ impl Http {
         let asked = Asked { keep_alive: false, is_head: false, upgrade: None };
         self.wire.append(&answer(&HttpResponse { status, headers, body }, &asked))?;
         self.input = Vec::new();
-        self.state = HttpState::Ending { linger: true };
+        self.state = HttpState::Ending {
+            linger: true,
+            why: Some(format!("refused with {status}: {}", why.trim_end())),
+        };
         self.since = now;
         Ok(())
     }
@@ -249,8 +278,11 @@ impl Http {
         self.wire.append(&answer(response, asked))?;
         self.since = now;
         self.used = true;
-        self.state =
-            if asked.keep_alive { HttpState::Head } else { HttpState::Ending { linger: false } };
+        self.state = if asked.keep_alive {
+            HttpState::Head
+        } else {
+            HttpState::Ending { linger: false, why: None }
+        };
         Ok(true)
     }
 

@@ -24,7 +24,7 @@ use super::wire::is_no_data;
 use super::{NetError, Stream, Wants};
 
 /// How long written bytes may stay unacknowledged before the kernel gives the connection up.
-const USER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// When an idle connection is probed first.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 /// How often it is probed then.

@@ -7,7 +7,8 @@
 
 use std::io::{self, Read, Write};
 
-use super::{NetError, Stream, Wants};
+use super::stream::USER_TIMEOUT;
+use super::{NetError, Stream, UNACKNOWLEDGED, Wants};
 
 /// See the module.
 pub(super) struct Wire {
@@ -187,6 +188,8 @@ pub(super) fn net_error(during: &'static str, e: io::Error) -> NetError {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => NetError::Closed(format!("{during}: {e}")),
+        // Sockets here have no other deadline of the system's.
+        io::ErrorKind::TimedOut => NetError::Deadline(UNACKNOWLEDGED, USER_TIMEOUT),
         _ => NetError::Io(during, e),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::MonoNs;
-use crate::net::server::{ConnId, Server, ServerConfig, ServerEvent, ServerRequest};
+use crate::net::server::{ConnId, Interest, Server, ServerConfig, ServerEvent, ServerRequest};
 use crate::net::{Acceptor, HttpResponse};
 use crate::runtime::actor::{Actor, Cx, Fault, Stop, Waits, Work};
 
@@ -182,12 +182,10 @@ impl Actor for OpsServer {
     }
 
     fn waits(&self, waits: &mut Waits) {
-        self.server.waits(&mut |fd, write| {
-            if write {
-                waits.writable(fd);
-            } else {
-                waits.readable(fd);
-            }
+        self.server.waits(&mut |fd, interest| match interest {
+            Interest::Read => waits.readable(fd),
+            Interest::Write => waits.room(fd),
+            Interest::Both => waits.writable(fd),
         });
         waits.until(self.sample_at);
         if self.settings.status_file.is_some() {

@@ -321,6 +321,11 @@ impl Waits {
         self.arm(fd, flags);
     }
 
+    /// Wake when `fd` is writable, and not for what it has to read.
+    pub fn room(&mut self, fd: BorrowedFd<'_>) {
+        self.arm(fd, epoll::EventFlags::OUT);
+    }
+
     /// Wake at `deadline` at the latest.
     pub fn until(&mut self, deadline: MonoNs) {
         self.until = Some(self.until.map_or(deadline, |u| u.min(deadline)));

@@ -10,12 +10,6 @@ use crate::clock::UtcNs;
 use super::limits::OrderCounts;
 use super::order::{Fill, Order, PreventedMatch};
 
-/// Orders remembered per account; the oldest closed ones are forgotten beyond.
-pub const ORDERS_MAX: usize = 200_000;
-
-/// Fills remembered per account.
-pub const FILLS_MAX: usize = 200_000;
-
 /// Prevented matches remembered per account.
 pub const PREVENTED_MAX: usize = 10_000;
 
@@ -45,6 +39,8 @@ pub struct Account {
     by_client_id: BTreeMap<String, u64>,
     fills: VecDeque<Fill>,
     prevented: VecDeque<PreventedMatch>,
+    /// Orders, and fills, remembered.
+    history: usize,
     /// Unfilled orders in the limits' windows.
     pub counts: OrderCounts,
     /// Fees in millionths of the received asset: maker, taker.
@@ -58,10 +54,11 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account with these free amounts, by the index of the asset, and fees in millionths: maker, taker.
-    pub fn new(name: &str, free: &[i128], fees_ppm: (i128, i128)) -> Self {
+    /// An account with these free amounts, by the index of the asset, and fees in millionths: maker, taker. It
+    /// remembers at most `history` orders that are not open, and as many fills.
+    pub fn new(name: &str, free: &[i128], fees_ppm: (i128, i128), history: usize) -> Self {
         let holdings = free.iter().map(|f| Holding { free: *f, locked: 0, initial: *f }).collect();
-        Self { name: name.to_owned(), holdings, fees_ppm, ..Self::default() }
+        Self { name: name.to_owned(), holdings, fees_ppm, history, ..Self::default() }
     }
 
     /// An order, open or remembered.
@@ -114,7 +111,7 @@ impl Account {
 
     /// Takes a new order in, and forgets old closed ones.
     pub fn insert(&mut self, order: Order) {
-        while self.orders.len() >= ORDERS_MAX {
+        while self.orders.len() - self.open.len() >= self.history.max(1) {
             let Some(oldest) = self.orders.keys().find(|id| !self.open.contains_key(id)).copied()
             else {
                 break;
@@ -175,9 +172,14 @@ impl Account {
 
     /// Remembers a fill.
     pub fn push_fill(&mut self, fill: Fill) {
-        if self.fills.len() >= FILLS_MAX {
+        if self.fills.len() >= self.history.max(1) {
             self.fills.pop_front();
             self.forgotten_fills += 1;
+        }
+        if self.fills.len() == self.fills.capacity() {
+            // By doubling it would end with room for more than it may ever hold, and touch all of it.
+            let left = self.history.max(1).saturating_sub(self.fills.len());
+            self.fills.reserve_exact(self.fills.len().max(64).min(left));
         }
         self.fills.push_back(fill);
     }

@@ -331,6 +331,16 @@ impl Venue {
                     j.obj(|j| self.connection_json(j, *conn, *utc));
                 }
             });
+            j.key("ended").arr(|j| {
+                for ended in &self.ended {
+                    j.obj(|j| {
+                        j.f_int("id", ended.conn.0)
+                            .f_text("transport", ended.transport)
+                            .f_int("time", ended.utc.as_millis())
+                            .f_text("why", &ended.why);
+                    });
+                }
+            });
         });
     }
 

@@ -144,7 +144,7 @@ impl Exchange {
                 })
                 .collect();
             let fees_ppm = account.fees_ppm.map_or(fees_ppm, ppm);
-            Account::new(&account.name, &free, fees_ppm)
+            Account::new(&account.name, &free, fees_ppm, settings.history)
         });
         let accounts: Vec<Account> = accounts.collect();
         let count = assets.len();
@@ -266,10 +266,15 @@ impl Exchange {
     ///
     /// # Errors
     /// The venue's refusal; nothing changed.
-    pub fn place(&mut self, account: usize, new: NewOrder, utc: UtcNs) -> Answer<(u64, Vec<Fill>)> {
+    pub fn place(
+        &mut self,
+        account: usize,
+        mut new: NewOrder,
+        utc: UtcNs,
+    ) -> Answer<(u64, Vec<Fill>)> {
         self.check(account, &new)?;
-        let client_id = match &new.client_id {
-            Some(id) => id.clone(),
+        let client_id = match new.client_id.take() {
+            Some(id) => id,
             None => self.make_client_id(),
         };
         let id = self.next_order_id;

@@ -20,7 +20,8 @@ const RAW_MS: i64 = 5 * 60_000;
 /// How many orders a first fill takes off the count when the order rested before.
 const FILLED_AS_MAKER: u32 = 5;
 
-/// How much is allowed.
+/// How much is allowed; exchangeInfo, account answers and headers tell these numbers. The defaults are the real
+/// venue's; a test that needs more raises them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimits {
     /// Request weight per minute.

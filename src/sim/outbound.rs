@@ -118,7 +118,8 @@ impl Venue {
             self.counters.delayed_dropped += 1;
             // A frame left out silently would be a hole that no venue makes, a request without an answer a
             // connection that waits for ever.
-            self.server.drop_conn(conn);
+            let why = format!("does not read: more than {DELAYED_MAX} frames are delayed");
+            self.server.drop_because(conn, &why);
             return;
         }
         self.sent += 1;
@@ -132,7 +133,10 @@ impl Venue {
             Outgoing::Text(text) => {
                 if self.server.buffered(conn) > self.connections.unread_bytes_max {
                     self.counters.slow_dropped += 1;
-                    self.server.drop_conn(conn);
+                    let limit = self.connections.unread_bytes_max;
+                    let why =
+                        format!("does not read: more than {limit} bytes wait (unread_bytes_max)");
+                    self.server.drop_because(conn, &why);
                     return;
                 }
                 self.server.send_text(conn, &text)

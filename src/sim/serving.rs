@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
-use crate::net::HttpResponse;
 use crate::net::server::{ConnId, ServerEvent, ServerRequest};
+use crate::net::{HttpResponse, UNACKNOWLEDGED};
 
 use super::api;
 use super::calls::{Call, Security, Spec, rest_spec, weight};
@@ -14,7 +14,7 @@ use super::outbound::Outgoing;
 use super::refusal::{Answer, Refusal};
 use super::request::{Params, rest_payload};
 use super::session::{self, Session, SessionRequest};
-use super::venue::Venue;
+use super::venue::{Ended, Venue};
 use super::wire;
 
 /// Server events handled in one turn.
@@ -28,6 +28,11 @@ const CONNECTS_KEPT: usize = 65_536;
 
 /// What a connection to the WebSocket API weighs.
 const CONNECT_WEIGHT: u32 = 2;
+/// Connections that ended and are still told of.
+const ENDED_MAX: usize = 256;
+
+/// How REST connections end every time.
+const USUAL_ENDS: [&str; 3] = ["answered", "closed by peer", "idle"];
 
 /// How often old connections are looked for.
 const CENSUS: Duration = Duration::from_secs(1);
@@ -48,15 +53,7 @@ impl Venue {
                 ServerEvent::Request { conn, request } => self.on_http(conn, &request),
                 ServerEvent::Upgrade { conn, request } => self.on_upgrade(conn, &request),
                 ServerEvent::Message { conn, text } => self.on_text(conn, &text),
-                ServerEvent::Closed { conn, .. } => {
-                    self.streams.close(conn);
-                    self.sessions.remove(&conn);
-                    self.silenced.retain(|(c, _)| *c != conn);
-                    self.sliced.retain(|(c, _)| *c != conn);
-                    self.busy_until.remove(&conn);
-                    self.held.remove(&conn);
-                    self.opened_at.remove(&conn);
-                }
+                ServerEvent::Closed { conn, why } => self.on_closed(conn, why),
                 ServerEvent::Control { conn } => {
                     if !self.streams.count(conn, self.now) {
                         self.server.close(conn, 1008, TOO_MANY);
@@ -67,6 +64,39 @@ impl Venue {
             }
         }
         true
+    }
+
+    /// Forgets a connection, but not why it ended.
+    fn on_closed(&mut self, conn: ConnId, why: String) {
+        self.streams.close(conn);
+        let api = self.sessions.remove(&conn).is_some();
+        self.silenced.retain(|(c, _)| *c != conn);
+        self.sliced.retain(|(c, _)| *c != conn);
+        self.busy_until.remove(&conn);
+        self.held.remove(&conn);
+        let opened = self.opened_at.remove(&conn).is_some();
+        if !opened && USUAL_ENDS.iter().any(|usual| why.starts_with(usual)) {
+            return;
+        }
+        if why.starts_with(UNACKNOWLEDGED) {
+            self.counters.slow_dropped += 1;
+        }
+        let transport = match (opened, api) {
+            (_, true) => Target::WsApi,
+            (true, false) => Target::Stream,
+            (false, false) => Target::Rest,
+        };
+        let transport = transport.label();
+        let level = if why.contains("by peer") { log::Level::Debug } else { log::Level::Info };
+        log::log!(
+            target: "venue",
+            level,
+            "event=conn.ended id={} transport={transport} why={why:?}", conn.0
+        );
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(Ended { conn, transport, utc: self.true_utc, why });
     }
 
     pub(super) fn on_upgrade(&mut self, conn: ConnId, request: &ServerRequest) {

@@ -11,6 +11,10 @@ use super::recording::symbol_of;
 /// Units per whole: every price, quantity and balance of the venue is a count of `10^-8`.
 pub const ONE: i64 = 100_000_000;
 
+/// Orders and fills that an account remembers unless told otherwise: about 16 MB when both are full, and at the real
+/// venue's limits half an hour of orders without a pause.
+pub const HISTORY: usize = 20_000;
+
 /// Everything that a venue needs to know before it starts.
 #[derive(Clone, Debug)]
 pub struct VenueSettings {
@@ -30,6 +34,9 @@ pub struct VenueSettings {
     pub latency: Duration,
     /// Request weight and order counts, as told in exchangeInfo and enforced.
     pub limits: RateLimits,
+    /// How many orders, and how many fills, each account remembers; beyond, the oldest orders that are not open go,
+    /// and the oldest fills. It bounds what the venue needs of memory.
+    pub history: usize,
     /// Shown in `/sim/state`.
     pub name: String,
     /// Decides the fair prices: venues of the same market seed trade around the same ones.
@@ -243,6 +250,7 @@ impl VenueSettings {
             taker_fee_ppm: 1_000,
             latency: Duration::ZERO,
             limits: RateLimits::default(),
+            history: HISTORY,
             name: "venue".to_owned(),
             market_seed: seed,
             drift_bps: 0,

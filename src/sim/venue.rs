@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
 use crate::net::Acceptor;
-use crate::net::server::{ConnId, Server, ServerConfig};
+use crate::net::server::{ConnId, Interest, Server, ServerConfig};
 use crate::runtime::actor::{Actor, Cx, Fault as ActorFault, Stop, Waits, Work};
 
 use super::control::HISTORY_SHOWN;
@@ -34,6 +34,10 @@ use super::streams::{StreamKind, Streams};
 
 /// Market actions or recorded frames done in one turn.
 const MARKET_PER_TURN: usize = 256;
+
+/// How long a market rests between its turns: what is due meanwhile happens at the end of it, in its order. Waking for
+/// every change of a busy book costs more than the changes.
+const MARKET_REST: Duration = Duration::from_millis(1);
 
 /// Connections at once.
 const CONNS_MAX: usize = 1_024;
@@ -86,6 +90,15 @@ impl Snapshot {
     }
 }
 
+/// How a connection ended.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) conn: ConnId,
+    pub(super) transport: &'static str,
+    pub(super) utc: UtcNs,
+    pub(super) why: String,
+}
+
 /// What state there is per listing besides the exchange's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Published {
@@ -114,6 +127,8 @@ pub struct Venue {
     pub(super) about: Option<usize>,
     /// When each WebSocket connection was made.
     pub(super) opened_at: BTreeMap<ConnId, (MonoNs, UtcNs)>,
+    /// The latest connections that ended by a limit, or were WebSockets: which, how it spoke, when and why.
+    pub(super) ended: VecDeque<Ended>,
     /// When the latest WebSocket connections were made, and from where.
     pub(super) connects: VecDeque<(MonoNs, Option<IpAddr>)>,
     pub(super) connections: ConnectionLimits,
@@ -129,6 +144,8 @@ pub struct Venue {
     pub(super) busy_until: BTreeMap<ConnId, MonoNs>,
     pub(super) sent: u64,
     pub(super) next_flush: [MonoNs; 2],
+    /// Until when the synthetic markets rest.
+    market_at: MonoNs,
     pub(super) published: Vec<Published>,
     pub(super) opened: bool,
     seed: u64,
@@ -177,6 +194,7 @@ impl Venue {
             stale: None,
             about: None,
             opened_at: BTreeMap::new(),
+            ended: VecDeque::new(),
             connects: VecDeque::new(),
             connections: settings.connections.clone(),
             next_census: MonoNs::ZERO,
@@ -190,6 +208,7 @@ impl Venue {
             busy_until: BTreeMap::new(),
             sent: 0,
             next_flush: [MonoNs::ZERO; 2],
+            market_at: MonoNs::ZERO,
             published: vec![Published::default(); settings.symbols.len()],
             opened: false,
             seed: settings.seed,
@@ -235,13 +254,21 @@ impl Venue {
 
     fn run_market(&mut self) -> bool {
         let mut did = false;
-        for at in 0..self.markets.len() {
+        let rested = self.now >= self.market_at;
+        if rested {
+            self.market_at = self.now.after(MARKET_REST);
+        }
+        for at in (0..self.markets.len()).filter(|_| rested) {
             let halted = !self.faults.is_empty() && self.faults.halt(at).is_some();
             if halted {
                 self.markets[at].rest(self.now);
                 continue;
             }
-            for _ in 0..MARKET_PER_TURN {
+            for done in 1..=MARKET_PER_TURN {
+                if done == MARKET_PER_TURN {
+                    // There is more: it waits for the others' turn only.
+                    self.market_at = self.now;
+                }
                 if !self.markets[at].step(&mut self.exchange, self.now, self.utc) {
                     break;
                 }
@@ -356,14 +383,12 @@ impl Actor for Venue {
     }
 
     fn waits(&self, waits: &mut Waits) {
-        self.server.waits(&mut |fd, writable| {
-            if writable {
-                waits.writable(fd);
-            } else {
-                waits.readable(fd);
-            }
+        self.server.waits(&mut |fd, interest| match interest {
+            Interest::Read => waits.readable(fd),
+            Interest::Write => waits.room(fd),
+            Interest::Both => waits.writable(fd),
         });
-        let market = self.markets.iter().map(Synthetic::due);
+        let market = self.markets.iter().map(|market| market.due().max(self.market_at));
         let frame = self.playback.iter().filter_map(Playback::due);
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
         let flushes = (0..PERIODS.len()).filter(|speed| self.flush_pending(*speed));

@@ -29,6 +29,8 @@ mod venue_ws;
 mod venue_docs;
 // The simulated venue: faults, connection rules, control.
 mod venue_faults;
+// Fifty slow and dead clients over real sockets, and one that must not notice.
+mod venue_clients;
 // Status, metrics, dashboard, log.
 mod ops;
 // A world of memory around the whole engine.

@@ -15,7 +15,7 @@ use pindrop::net::dial::{SystemAcceptor, SystemDialer};
 use pindrop::net::http::{StreamHttp, UreqClient};
 use pindrop::net::memory::MemoryNet;
 use pindrop::net::resolve::{Lookup, Resolver};
-use pindrop::net::server::{ConnId, Server, ServerConfig, ServerEvent};
+use pindrop::net::server::{ConnId, Interest, Server, ServerConfig, ServerEvent};
 use pindrop::net::stream::Tls;
 use pindrop::net::url::WsUrl;
 use pindrop::net::websocket::{WsClient, WsConfig, WsEvent};
@@ -892,7 +892,8 @@ fn wait_for(server: Option<&Server>, client: Option<(BorrowedFd<'_>, Wants)>) {
     // Descriptors of the server are copied: its callback lends them only for the call.
     let mut owned = Vec::new();
     if let Some(server) = server {
-        server.waits(&mut |fd, writable| {
+        server.waits(&mut |fd, interest| {
+            let writable = interest != Interest::Read;
             owned.push((fd.try_clone_to_owned().unwrap(), flags(writable)))
         });
     }
