@@ -23,6 +23,8 @@ mod venue;
 mod venue_market;
 // Its orders and accounts: every kind, filters, limits, money.
 mod venue_orders;
+// Whatever clients send, the venue stands and its money is whole.
+mod venue_fuzz;
 // The simulated venue: faults, connection rules, control.
 mod venue_faults;
 // Status, metrics, dashboard, log.
