@@ -23,6 +23,8 @@ mod venue;
 mod venue_market;
 // Its orders and accounts: every kind, filters, limits, money.
 mod venue_orders;
+// Its money and matching against a naive reference.
+mod venue_money;
 // Whatever clients send, the venue stands and its money is whole.
 mod venue_fuzz;
 // The simulated venue: faults, connection rules, control.
