@@ -61,8 +61,9 @@ pub(crate) struct Target {
 struct Heard {
     bytes: Vec<u8>,
     ended: bool,
-    /// How many of the bytes sent the venue's end of the stream took.
+    /// How many of the bytes were sent, and how many were before the first answer came.
     taken: usize,
+    before_answer: Option<usize>,
 }
 
 impl Target {
@@ -87,7 +88,7 @@ impl Target {
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
         ends.push(bytes.len());
         ends.sort_unstable();
-        let mut heard = Heard { bytes: Vec::new(), ended: false, taken: 0 };
+        let mut heard = Heard { bytes: Vec::new(), ended: false, taken: 0, before_answer: None };
         let mut quiet = 0;
         for end in ends {
             while heard.taken < end && !heard.ended && quiet < 200 {
@@ -259,7 +260,10 @@ fn listen(stream: &mut dyn Stream, heard: &mut Heard) {
     while !heard.ended {
         match stream.read(&mut buffer) {
             Ok(0) => heard.ended = true,
-            Ok(n) => heard.bytes.extend_from_slice(&buffer[..n]),
+            Ok(n) => {
+                heard.before_answer.get_or_insert(heard.taken);
+                heard.bytes.extend_from_slice(&buffer[..n]);
+            }
             Err(e) if e.kind() == ErrorKind::WouldBlock => return,
             Err(_) => heard.ended = true,
         }
@@ -978,7 +982,10 @@ fn status(bytes: &[u8]) -> (u16, usize) {
     drop(stream);
     target.check_all();
     let status = std::str::from_utf8(heard.bytes.get(9..12).unwrap_or(b"0"));
-    (status.ok().and_then(|s| s.parse().ok()).unwrap_or(0), heard.taken)
+    (
+        status.ok().and_then(|s| s.parse().ok()).unwrap_or(0),
+        heard.before_answer.unwrap_or(heard.taken),
+    )
 }
 
 #[track_caller]
