@@ -12,6 +12,7 @@ use super::json::Json;
 use super::limits::RateLimits;
 use super::refusal::{Answer, Refusal};
 use super::request::{Keys, Params};
+use super::streams::is_request_id;
 use super::wire;
 
 /// Account streams per connection at once.
@@ -79,7 +80,8 @@ impl SessionRequest {
             return broken(Refusal::new(-1135, "Invalid JSON Request"));
         };
         let id = raw.id.map_or("null", RawValue::get);
-        if id.len() > ID_BYTES_MAX || id.starts_with(['{', '[', 't', 'f']) {
+        // Echoed as it came, so it must be something that every client can read back.
+        if id.len() > ID_BYTES_MAX || !is_request_id(id) {
             return broken(Refusal::illegal("id", "^[a-zA-Z0-9-_]{1,36}$"));
         }
         let params = raw.params.unwrap_or_default();

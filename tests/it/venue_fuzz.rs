@@ -1068,7 +1068,8 @@ fn what_never_ends_is_refused_at_the_cap() {
     endless("GET /?", "a=1&", 431, HEAD_BYTES_MAX);
     endless(&format!("{get}x: "), "a", 431, HEAD_BYTES_MAX);
     endless(get, "x: y\r\n", 431, HEAD_BYTES_MAX);
-    endless(chunked, "3\r\nabc\r\n", 413, BODY_BYTES_MAX);
+    let chunk = format!("400\r\n{}\r\n", "a".repeat(1_024));
+    endless(chunked, &chunk, 413, BODY_BYTES_MAX);
     endless(chunked, "3;", 413, BODY_BYTES_MAX);
     endless(&format!("{chunked}0\r\n"), "x: y\r\n", 400, BODY_BYTES_MAX);
 }
@@ -1132,4 +1133,21 @@ fn a_sixth_message_in_a_second_ends_a_stream() {
     ends("/ws", &list.repeat(5), None);
     ends("/ws", &list.repeat(200), Some(1008));
     ends("/ws-api/v3", &list.repeat(200), None);
+}
+
+#[test]
+fn ids_that_no_client_could_read_back_are_not_echoed() {
+    let mut target = Target::new();
+    let mut stream = target.upgraded("/ws-api/v3");
+    let mut ask = |id: &str| {
+        let text = format!("{{\"id\":{id},\"method\":\"ping\"}}");
+        let answer = target.message(&mut *stream, &text).expect("an answer");
+        (answer["status"] == 200, answer["id"].to_string())
+    };
+    for id in ["1e999", "1.5", "\"\\ud800\"", "[1]", "{}", "true", "18446744073709551616"] {
+        assert_eq!(ask(id), (false, "null".to_owned()), "{id}");
+    }
+    for id in ["0", "-1", "18446744073709551615", "null", "\"\"", "\"0\""] {
+        assert_eq!(ask(id), (true, id.to_owned()), "{id}");
+    }
 }
