@@ -174,7 +174,6 @@ struct Said {
     exits: Vec<(String, u32)>,
     drains: u32,
     escalations: u32,
-    lines: Vec<String>,
 }
 
 /// One seed's system under its faults.

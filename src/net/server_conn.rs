@@ -407,8 +407,11 @@ impl Ws {
             }
             _ => 1002,
         };
-        let [high, low] = code.to_be_bytes();
-        self.socket.get_mut().append(&[0x88, 2, high, low])?;
+        // Nothing may follow a close frame (RFC 6455, 5.5.1), so a broken answer to ours is not told.
+        if self.close_by.is_none() {
+            let [high, low] = code.to_be_bytes();
+            self.socket.get_mut().append(&[0x88, 2, high, low])?;
+        }
         Ok(self.leave(ws_error(e, cap_bytes).to_string(), now))
     }
 

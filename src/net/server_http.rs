@@ -167,6 +167,7 @@ impl Http {
             {
                 return Ok(Step::Request(request, asked));
             }
+            self.check_head_size(config)?;
             if ended {
                 return Ok(Step::Eof);
             }
@@ -182,7 +183,6 @@ impl Http {
                     self.input.extend_from_slice(&chunk[..n]);
                     // Only the end of a line can complete a head.
                     fresh = chunk[..n].contains(&b'\n') || !matches!(self.state, HttpState::Head);
-                    self.check_head_size(config)?;
                 }
                 Err(e) if is_no_data(&e) => {
                     self.unread = false;
@@ -194,13 +194,11 @@ impl Http {
         Ok(Step::Wait)
     }
 
+    /// What is there of a head that is not complete: empty lines before it count.
     fn check_head_size(&self, config: &ServerConfig) -> Result<(), Refusal> {
         let in_head = matches!(self.state, HttpState::Head);
-        let over = self.input.len() > config.head_bytes_max;
-        // A head may be complete with a body behind it: only a cap's worth without an end is too large.
-        let no_end = |input: &[u8]| !input.windows(4).any(|w| w == b"\r\n\r\n");
-        if in_head && over && no_end(&self.input[..config.head_bytes_max]) {
-            return Err(Refusal::Answer(431, "head too large".to_string()));
+        if in_head && self.input.len() > config.head_bytes_max {
+            return Err(head_too_large());
         }
         Ok(())
     }
@@ -211,6 +209,9 @@ impl Http {
             let Some((head_bytes, request, http11)) = parse_head(&self.input)? else {
                 return Ok(None);
             };
+            if head_bytes > config.head_bytes_max {
+                return Err(head_too_large());
+            }
             self.input.drain(..head_bytes);
             let body = request_body(&request, config)?;
             let asked = judge_head(&request, http11)?;
@@ -323,6 +324,10 @@ enum Refusal {
     Answer(u16, String),
     /// The stream failed.
     Net(NetError),
+}
+
+fn head_too_large() -> Refusal {
+    Refusal::Answer(431, "head too large".to_string())
 }
 
 /// The head at the front of `input`, if complete: its length, the request, whether it is HTTP/1.1.

@@ -330,8 +330,10 @@ impl Exchange {
         let all_or_nothing = asked.tif == Tif::Fok && asked.kind.has_limit();
         if !all_or_nothing || self.listings[symbol].quote_for(&taker).0 >= asked.qty {
             if asked.kind == Kind::Market && asked.quote_qty > 0 {
-                // The base quantity of an order by quote amount is what it comes to.
-                let qty = self.listings[symbol].quote_for(&taker).0;
+                // The base quantity of an order by quote amount is what it comes to, with what self-trade
+                // prevention may take off it on the way.
+                let stp = if taker.stp == Stp::ExpireMaker { taker.stp } else { Stp::None };
+                let qty = self.listings[symbol].quote_for(&Taker { stp, ..taker }).0;
                 self.accounts[account].change(id, |o| o.qty = qty);
             }
             self.run(symbol, &taker, Some(id), utc, &mut touched, &mut fills);

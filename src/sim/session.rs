@@ -14,6 +14,7 @@ use super::limits::RateLimits;
 use super::micros::in_micros;
 use super::refusal::{Answer, Refusal};
 use super::request::{Keys, Params};
+use super::streams::is_request_id;
 use super::wire;
 
 /// Account streams per connection at once.
@@ -89,7 +90,8 @@ impl SessionRequest {
             return broken("null", invalid());
         };
         let id = identified.id.map_or("null", RawValue::get);
-        if id.len() > ID_BYTES_MAX || id.starts_with(['{', '[', 't', 'f']) {
+        // Echoed as it came, so it must be something that every client can read back.
+        if id.len() > ID_BYTES_MAX || !is_request_id(id) {
             return broken("null", Refusal::illegal("id", "^[a-zA-Z0-9-_]{1,36}$"));
         }
         let Ok(raw) = serde_json::from_str::<RawRequest>(text) else {

@@ -32,8 +32,6 @@ impl Exchange {
         };
         let maker_qty = lost(resting, matches!(taker.stp, Stp::ExpireMaker | Stp::ExpireBoth));
         let taker_qty = lost(arriving, matches!(taker.stp, Stp::ExpireTaker | Stp::ExpireBoth));
-        // The quantity of an order by quote amount is only known as it is used up.
-        let by_quote = arriving.asked.quote_qty > 0;
         let id = self.next_match_id;
         self.next_match_id += 1;
         self.accounts[account].push_prevented(PreventedMatch {
@@ -54,9 +52,6 @@ impl Exchange {
             self.report(account, maker, exec(qty, taker_id), None, utc);
         }
         if let Some(qty) = taker_qty {
-            if by_quote && taker.stp.decrements() {
-                self.accounts[account].change(taker_id, |o| o.qty += qty);
-            }
             self.lose(account, taker_id, qty, id, utc);
             self.report(account, taker_id, exec(qty, maker), None, utc);
         }

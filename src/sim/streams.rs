@@ -430,7 +430,7 @@ pub fn stamp(utc: UtcNs, micros: bool) -> i64 {
 }
 
 /// Whether `id` is what the documentation accepts: null, a 64-bit integer, or text of at most 36 characters.
-fn is_request_id(id: &str) -> bool {
+pub(super) fn is_request_id(id: &str) -> bool {
     if id.starts_with('"') {
         let text: Result<String, _> = serde_json::from_str(id);
         return text.is_ok_and(|text| text.len() <= 36);

@@ -27,6 +27,10 @@ mod venue_orders;
 mod venue_ws;
 // Its REST side against the public documentation, row by row.
 mod venue_docs;
+// Its money and matching against a naive reference.
+mod venue_money;
+// Whatever clients send, the venue stands and its money is whole.
+mod venue_fuzz;
 // The simulated venue: faults, connection rules, control.
 mod venue_faults;
 // Fifty slow and dead clients over real sockets, and one that must not notice.

@@ -140,9 +140,13 @@ fn refuse_connect() {
 
 /// What an upgrade to the diff stream gets within 50 turns, and whether the connection ended.
 fn upgrade(world: &mut World) -> (String, bool) {
+    upgrade_to(world, DIFFS)
+}
+
+fn upgrade_to(world: &mut World, path: &str) -> (String, bool) {
     let mut stream = dial(world);
     let request = format!(
-        "GET {DIFFS} HTTP/1.1\r\nhost: v\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nhost: v\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).expect("room");
@@ -424,6 +428,106 @@ fn symbol_status() {
     world.http("DELETE", "/sim/faults", "", "");
     assert_eq!(status(&mut world), "TRADING");
     assert_eq!(world.signed("POST", "/api/v3/order", LIMIT_BUY).0, 200);
+}
+
+const TARGETS: [&str; 4] = ["stream", "rest", "ws_api", "user_data"];
+
+/// Every kind, what a request for it must say besides, and where it can happen.
+const KINDS: [(&str, &str, &[&str]); 19] = [
+    ("disconnect", "", &TARGETS),
+    ("half_open", "", &TARGETS),
+    ("refuse_connect", "", &["stream", "rest", "ws_api"]),
+    ("slow", r#","latency_ms":10,"jitter_ms":5"#, &TARGETS),
+    ("drop", "", &TARGETS),
+    ("duplicate", "", &["stream", "ws_api", "user_data"]),
+    ("reorder", "", &["stream", "ws_api", "user_data"]),
+    ("gap", "", &["stream", "user_data"]),
+    ("stale_snapshot", "", &["rest", "ws_api"]),
+    ("corrupt", "", &TARGETS),
+    ("slice", "", &TARGETS),
+    ("status", r#","status":503"#, &["rest", "ws_api"]),
+    ("lost_ack", "", &["rest", "ws_api"]),
+    ("late_fill", "", &["user_data"]),
+    ("duplicate_fill", "", &["user_data"]),
+    ("reject", "", &["rest", "ws_api"]),
+    ("clock_skew_ms", r#","skew_ms":500"#, &["stream", "rest", "ws_api"]),
+    ("server_shutdown", r#","latency_ms":10"#, &["stream", "ws_api", "user_data"]),
+    ("symbol_status", r#","symbol":"BTCUSDT""#, &[]),
+];
+
+/// Does everything that a client can do on every transport, whatever becomes of it.
+fn provoke(world: &mut World, api: &mut WsClient) {
+    for path in ["/ws/btcusdt@trade", "/ws-api/v3"] {
+        upgrade_to(world, path);
+    }
+    raw(world, "/api/v3/depth?symbol=BTCUSDT&limit=5");
+    for order in [BUY_NOW, LIMIT_BUY] {
+        let query = format!("{order}&timestamp={}", world.ms());
+        let head = format!("X-MBX-APIKEY: {KEY}\r\ncontent-length: 0\r\n\r\n");
+        let target = format!("/api/v3/order?{query}&signature={}", hmac(&query));
+        let mut stream = dial(world);
+        let request = format!("POST {target} HTTP/1.1\r\nhost: v\r\n{head}");
+        stream.write_all(request.as_bytes()).expect("room");
+        world.pass(2);
+    }
+    let params = world.sign(json!({
+        "symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"
+    }));
+    for request in [
+        json!({"id": 1, "method": "depth", "params": {"symbol": "BTCUSDT"}}),
+        json!({"id": 2, "method": "order.place", "params": params}),
+    ] {
+        // The fault may have ended the connection.
+        let _ = api.send_text(request.to_string().as_bytes(), world.clock.now());
+        let _ = api.flush();
+        world.pass(2);
+    }
+    world.pass(150);
+}
+
+/// A fault of this kind is taken, happens where it was told to, and says so in the state.
+fn happens(kind: &str, more: &str, target: Option<&str>) {
+    let mut world = World::new(&still());
+    let _ws = world.ws(DIFFS);
+    let mut api = listening(&mut world);
+    let to = target.map(|t| format!(",\"target\":\"{t}\"")).unwrap_or_default();
+    fault(&mut world, &format!("{{\"kind\":\"{kind}\"{more}{to}}}"));
+    provoke(&mut world, &mut api);
+    let faults = faults(&mut world);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let it = &faults[0];
+    assert_eq!((&it["kind"], &it["target"]), (&json!(kind), &json!(target.unwrap_or("all"))));
+    if (kind, target) == ("clock_skew_ms", Some("stream")) {
+        // The clock of events that nobody asked for is wrong all the time: there is nothing to count.
+        assert_eq!(it["hits"], 0);
+        return;
+    }
+    assert!(it["hits"].as_u64() > Some(0) && it["last_time"].is_i64(), "{kind} {target:?}: {it}");
+    let whom = it["last_whom"].as_str().unwrap_or_default();
+    assert!(target.is_none_or(|t| whom.starts_with(t)), "{kind} {target:?}: {it}");
+}
+
+#[test]
+fn every_kind_happens_on_every_transport_that_it_has() {
+    for (kind, more, known) in KINDS {
+        happens(kind, more, None);
+        for target in TARGETS {
+            if known.contains(&target) {
+                happens(kind, more, Some(target));
+                continue;
+            }
+            let body = format!("{{\"kind\":\"{kind}\"{more},\"target\":\"{target}\"}}");
+            let mut world = World::new(&still());
+            let (status, _, answer) = world.http("POST", "/sim/faults", "", &body);
+            let why = answer["error"].as_str().unwrap_or_default();
+            let expect = match known {
+                [] => "has none".to_owned(),
+                known => format!("{kind} has {}", known.join(", ")),
+            };
+            assert!(status == 400 && why.contains(&expect), "{body}: {answer}");
+            assert!(faults(&mut world).is_empty());
+        }
+    }
 }
 
 #[test]

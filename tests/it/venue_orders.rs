@@ -531,7 +531,7 @@ fn stops_and_cancel_replace_on_the_wire() {
 
 // --- random flow ---------------------------------------------------------------------------------------------------
 
-pub(super) fn check_money(exchange: &Exchange) {
+pub(crate) fn check_money(exchange: &Exchange) {
     for asset in 0..exchange.assets.len() {
         let held = exchange.accounts.iter().map(|a| a.holdings[asset]);
         let (now, before): (i128, i128) =
