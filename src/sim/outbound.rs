@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tungstenite::Utf8Bytes;
 
-use crate::clock::MonoNs;
+use crate::clock::{MonoNs, UtcNs};
 use crate::net::HttpResponse;
 use crate::net::server::ConnId;
 
@@ -141,7 +141,7 @@ impl Venue {
                 }
                 self.server.send_text(conn, &text)
             }
-            Outgoing::Http(response) => self.server.respond(conn, response),
+            Outgoing::Http(response) => self.server.respond(conn, dated(response, self.utc)),
             Outgoing::Upgrade => self.server.accept_ws(conn),
             Outgoing::Raw(bytes, ends) => {
                 let sent = self.server.send_raw(conn, &bytes);
@@ -359,6 +359,16 @@ fn corrupt(what: Outgoing, how: Corruption) -> Outgoing {
         Outgoing::Http(response) => corrupt_http(response, how),
         other => other,
     }
+}
+
+/// A response with the moment it is sent, as a server with a clock must say it (RFC 9110, 6.6.1); clients read it.
+fn dated(mut response: HttpResponse, utc: UtcNs) -> HttpResponse {
+    let date = jiff::Timestamp::from_second(utc.as_millis().div_euclid(1_000)).and_then(|second| {
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&second)
+    });
+    // A clock that a fault has set beyond all calendars is a clock that says nothing.
+    response.headers.extend(date.ok().map(|date| ("date".to_owned(), date)));
+    response
 }
 
 /// A text with a byte in its middle that is no UTF-8.

@@ -188,6 +188,8 @@ impl Streams {
 
     fn parse(&self, name: &str) -> Option<StreamKey> {
         if let Some(all) = name.strip_prefix('!') {
+            // The venue's old names with a speed; python-binance still asks for them.
+            let all = all.strip_suffix("@1000ms").or(all.strip_suffix("@3000ms")).unwrap_or(all);
             let kind = match all.strip_suffix("@arr")? {
                 "miniTicker" => StreamKind::MiniTicker,
                 other => StreamKind::WindowTicker(window(other)?),

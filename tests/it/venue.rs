@@ -552,6 +552,7 @@ fn rest_public() {
     assert_eq!(info["symbols"][0]["filters"][0]["tickSize"], "0.01000000");
     let (status, head, _) = world.http("GET", "/api/v3/time", "", "");
     assert!(status == 200 && head.contains("x-mbx-used-weight-1m: "), "{head}");
+    assert!(head.contains("date: tue, 14 nov 2023 22:13:20 gmt"), "{head}");
     let (status, _, body) = world.http("POST", "/api/v3/userDataStream", KEY, "");
     assert!(status == 410 && body.as_str().is_some_and(|b| b.contains("410 Gone")));
 }

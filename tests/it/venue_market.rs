@@ -404,6 +404,14 @@ fn streams_agree_with_rest() {
 }
 
 #[test]
+fn the_old_name_of_all_mini_tickers_still_tells() {
+    let mut world = World::new(200);
+    let mut client = world.ws("/ws/!miniTicker@arr@1000ms");
+    world.pass(2_500);
+    assert!(world.read(&mut client).iter().any(|list| list[0]["e"] == "24hrMiniTicker"));
+}
+
+#[test]
 fn a_candle_that_ends_is_told_once_as_closed() {
     let mut world = World::new(100);
     let mut client = world.ws("/ws/btcusdt@kline_1m");
