@@ -45,6 +45,9 @@ const TOO_MANY: &str = "Too many requests";
 const TIMEOUT: &str = "Timeout waiting for response from backend server. Send status unknown; execution \
                        status unknown.";
 
+const OVERLOADED: &str = "Server is currently overloaded with other requests. Please try again in a few \
+                          minutes.";
+
 impl Venue {
     pub(super) fn serve(&mut self) -> bool {
         for done in 0..EVENTS_PER_TURN {
@@ -402,7 +405,7 @@ impl Venue {
             }
             429 => (-1003, "Too many requests queued."),
             500 => (-1000, "An unknown error occurred while processing the request."),
-            503 => (-1008, "Request throttled by system-level protection."),
+            503 => (-1008, OVERLOADED),
             _ => (-1007, TIMEOUT),
         };
         let refusal = Refusal::new(code, msg);

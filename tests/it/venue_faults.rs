@@ -327,6 +327,9 @@ fn status() {
     fault(&mut world, r#"{"kind":"status","target":"ws_api","status":503}"#);
     let answer = world.ask(&mut ws, &json!({"id": 1, "method": "ping"}));
     assert_eq!((&answer[0]["status"], &answer[0]["error"]["code"]), (&json!(503), &json!(-1008)));
+    let msg =
+        "Server is currently overloaded with other requests. Please try again in a few minutes.";
+    assert_eq!(answer[0]["error"]["msg"], msg);
     assert_eq!(faults(&mut world).iter().filter(|f| f["hits"] == 1).count(), 13);
 }
 
