@@ -26,6 +26,8 @@ struct AccountEntry {
     secret: Option<String>,
     /// An Ed25519 public key: PEM text, or the file that has it.
     ed25519_public: Option<String>,
+    /// An RSA public key: PEM text, or the file that has it.
+    rsa_public: Option<String>,
     /// Plenty of everything when absent.
     balances: Option<std::collections::BTreeMap<String, String>>,
     /// The venue's when absent.
@@ -169,15 +171,19 @@ fn unique(accounts: Vec<AccountSettings>) -> Result<Vec<AccountSettings>, String
 impl AccountEntry {
     fn settings(&self, symbols: &[SymbolSettings]) -> Result<AccountSettings, String> {
         let name = &self.name;
-        let secret = match (&self.secret, &self.ed25519_public) {
-            (Some(secret), None) => Secret::Hmac(secret.clone()),
-            (None, Some(key)) if key.contains("-----BEGIN") => Secret::Ed25519Public(key.clone()),
-            (None, Some(file)) => Secret::Ed25519Public(
-                std::fs::read_to_string(file)
-                    .map_err(|e| format!("account {name}: ed25519_public {file}: {e}"))?,
-            ),
+        let pem = |key: &str, what: &str| {
+            if key.contains("-----BEGIN") {
+                return Ok(key.to_owned());
+            }
+            std::fs::read_to_string(key).map_err(|e| format!("account {name}: {what} {key}: {e}"))
+        };
+        let secret = match (&self.secret, &self.ed25519_public, &self.rsa_public) {
+            (Some(secret), None, None) => Secret::Hmac(secret.clone()),
+            (None, Some(key), None) => Secret::Ed25519Public(pem(key, "ed25519_public")?),
+            (None, None, Some(key)) => Secret::RsaPublic(pem(key, "rsa_public")?),
             _ => {
-                return Err(format!("account {name}: expected either secret or ed25519_public"));
+                let one = "one of secret, ed25519_public and rsa_public";
+                return Err(format!("account {name}: expected {one}"));
             }
         };
         let mut account = AccountSettings::rich(name, &self.api_key, secret, symbols);

@@ -123,6 +123,8 @@ pub enum Secret {
     Hmac(String),
     /// The public key as PEM (SubjectPublicKeyInfo) or bare base64 of it.
     Ed25519Public(String),
+    /// The public key as PEM (SubjectPublicKeyInfo).
+    RsaPublic(String),
 }
 
 impl fmt::Debug for Secret {
@@ -130,6 +132,7 @@ impl fmt::Debug for Secret {
         match self {
             Self::Hmac(_) => f.write_str("Hmac(hidden)"),
             Self::Ed25519Public(_) => f.write_str("Ed25519Public"),
+            Self::RsaPublic(_) => f.write_str("RsaPublic"),
         }
     }
 }
@@ -271,7 +274,7 @@ impl VenueSettings {
         let account = self.accounts.first()?;
         let secret = match &account.secret {
             Secret::Hmac(secret) => Some(secret.as_str()),
-            Secret::Ed25519Public(_) => None,
+            Secret::Ed25519Public(_) | Secret::RsaPublic(_) => None,
         };
         Some((&account.api_key, secret))
     }

@@ -13,39 +13,64 @@ pub enum Verifier {
     Hmac(hmac::Key),
     /// Ed25519; the signature is base64.
     Ed25519(Vec<u8>),
+    /// RSASSA-PKCS1-v1_5 with SHA-256; the signature is base64.
+    Rsa(Vec<u8>),
 }
 
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.is_ed25519() { "Ed25519" } else { "Hmac" })
+        f.write_str(match self {
+            Self::Hmac(_) => "Hmac",
+            Self::Ed25519(_) => "Ed25519",
+            Self::Rsa(_) => "Rsa",
+        })
     }
 }
 
 /// Bytes of a bare Ed25519 public key; in a SubjectPublicKeyInfo they come last.
 const ED25519_KEY_BYTES: usize = 32;
 
+/// What says in a SubjectPublicKeyInfo that an RSA key follows: the algorithm and its empty parameters (RFC 3279, 2.3.1).
+const RSA_ALGORITHM: [u8; 13] =
+    [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+
+/// The bytes of a PEM, or of bare base64.
+fn der(pem: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    let lines = pem.lines().filter(|line| !line.starts_with("-----"));
+    STANDARD.decode(lines.flat_map(|line| line.trim().chars()).collect::<String>())
+}
+
+/// The RSA key in a SubjectPublicKeyInfo: what the bit string after the algorithm holds.
+fn rsa_key(der: &[u8]) -> Option<&[u8]> {
+    let at = der.windows(RSA_ALGORITHM.len()).position(|bytes| bytes == RSA_ALGORITHM)?;
+    match der.get(at + RSA_ALGORITHM.len()..)? {
+        [0x03, 0x82, _, _, 0x00, key @ ..] => Some(key),
+        _ => None,
+    }
+}
+
 impl Verifier {
     /// The verifier of an account's secret.
     ///
     /// # Errors
-    /// When an Ed25519 public key is not one.
+    /// When a public key is not one.
     pub fn new(secret: &Secret) -> Result<Self, String> {
         match secret {
             Secret::Hmac(secret) => {
                 Ok(Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())))
             }
             Secret::Ed25519Public(pem) => {
-                let body: String = pem
-                    .lines()
-                    .filter(|line| !line.starts_with("-----"))
-                    .flat_map(|line| line.trim().chars())
-                    .collect();
-                let der = STANDARD.decode(body).map_err(|e| format!("Ed25519 public key: {e}"))?;
+                let der = der(pem).map_err(|e| format!("Ed25519 public key: {e}"))?;
                 let cut =
                     der.len().checked_sub(ED25519_KEY_BYTES).filter(|cut| matches!(cut, 0 | 12));
                 let key = cut.and_then(|cut| der.get(cut..));
                 let key = key.ok_or("Ed25519 public key: not 32 bytes, nor a PEM of one")?;
                 Ok(Self::Ed25519(key.to_vec()))
+            }
+            Secret::RsaPublic(pem) => {
+                let der = der(pem).map_err(|e| format!("RSA public key: {e}"))?;
+                let key = rsa_key(&der).ok_or("RSA public key: not a PEM of one")?;
+                Ok(Self::Rsa(key.to_vec()))
             }
         }
     }
@@ -62,14 +87,22 @@ impl Verifier {
                 Some(tag) => hmac::verify(key, payload, &tag).is_ok(),
                 None => false,
             },
-            Self::Ed25519(key) => match STANDARD.decode(signature) {
-                Ok(bytes) => signature::UnparsedPublicKey::new(&signature::ED25519, key)
-                    .verify(payload, &bytes)
-                    .is_ok(),
-                Err(_) => false,
-            },
+            Self::Ed25519(key) => verify_public(&signature::ED25519, key, payload, signature),
+            Self::Rsa(key) => {
+                verify_public(&signature::RSA_PKCS1_2048_8192_SHA256, key, payload, signature)
+            }
         }
     }
+}
+
+fn verify_public(
+    algorithm: &'static dyn signature::VerificationAlgorithm,
+    key: &[u8],
+    payload: &[u8],
+    signed: &str,
+) -> bool {
+    let public = signature::UnparsedPublicKey::new(algorithm, key);
+    STANDARD.decode(signed).is_ok_and(|bytes| public.verify(payload, &bytes).is_ok())
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -124,5 +157,27 @@ mod tests {
         assert!(key.verify(b"payload", &signed));
         assert!(!key.verify(b"payloae", &signed));
         assert!(Verifier::new(&Secret::Ed25519Public("AAAA".to_owned())).is_err());
+    }
+
+    // Made with openssl; bare base64, as a PEM has between its marks.
+    const RSA_PUBLIC: &str = "\
+        MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAt/FZsfJ7RjEfF9UJhuS56X2EYIXlv+ok7sliaJu1PgYe\
+        ruaB7ZnGEWyAb0FWO3HObH1oEs3scFmkxL6u96aRnfQAgGvImeUpVNjZI2QRN0/fC3LtkhRklLInE/Y9JxXTILTa\
+        2vCQNMmvTBV9rhAiZCzG/uDm6PUvw4mib9uGYWFjWNzplC6i4zsADHSb8CKeGbGhaEKRGm6yIVTvTteRxGkUG+Tz\
+        DQBMeUoqIV4YM7ByXNcUA4kuzw7Z3T3FGW8r9wVffRePoCvvNKF6zBYQXgXp59WvrymIGUIrCoepTNY2+85w0j51\
+        TGioZnFdObddZPPUD3x46DhYKblwyBoIwwIDAQAB";
+    const RSA_SIGNATURE: &str = "\
+        Tqr+PfzBtW9WZ6FlR16els6sLSCoEQ1hGCnjTILYCMX6bvZJ4YqG7hyE3kCTpLopFFapNUF1awIsX+UrrjSPs7mw\
+        W8nQs10tRYHlU3mYANy6yy8WRDrP0fW89lN8hAJTWteqpFmklOvYqyNm0tlg2T3wX43+p8ta8JqMwcWTKnjcAv5S\
+        QY6GgEOjOWKpHSQS/zm0MTNfNobJXGU86XAIHLaoXgXJe/zQiH9gd36pNXeZ+YkLXboEPv4H4sOlu1VsZonH1GQE\
+        JMUBrU7uZYLwK08OK7RcJUYhQjf49F7Klauio1mCIi7Qpi4ez87n15E3Cu0mykuj0YGVMfu80FLP3w==";
+
+    #[test]
+    fn rsa_verifies() {
+        let key = Verifier::new(&Secret::RsaPublic(RSA_PUBLIC.to_owned())).expect("a key");
+        assert!(key.verify(b"payload", RSA_SIGNATURE));
+        assert!(!key.verify(b"payloae", RSA_SIGNATURE) && !key.verify(b"payload", "AAAA"));
+        assert!(!key.is_ed25519());
+        assert!(Verifier::new(&Secret::RsaPublic("AAAA".to_owned())).is_err());
     }
 }
