@@ -3,7 +3,7 @@
 //! Comes in: order intents, touches, the venue's frames. Goes out: orders and cancels to the venue, records to the
 //! journal, reports to strategies. What always holds: no order leaves without the gate's verdict and its record in
 //! the journal; nothing is traded unless the session is live, which it is only after our orders, fills and the
-//! venue's were compared; a cancel always passes; an order nobody knows the fate of counts as working.
+//! venue's were compared, also after a time in which this thread did not run; a cancel always passes; an order nobody knows the fate of counts as working.
 //!
 //! One turn: the venue's word first (a fill may change the verdict on the next order), then touches, then intents,
 //! then what the journal has let go, then whatever is due by time.
@@ -62,11 +62,15 @@ pub struct OrderSender {
     /// The book builder's health, and when it was seen at work last.
     pub(super) book_cell: Option<Arc<Cell>>,
     pub(super) sighted: MonoNs,
+    /// When the last suspension of this thread was noticed, and how long it was.
+    pub(super) resumed: MonoNs,
+    pub(super) suspended_for: Duration,
     intents: Inbox<OrderIntent>,
     touches: LatestInbox<TopOfBook>,
     view: View<OrdersView>,
-    next_view: MonoNs,
-    now: MonoNs,
+    pub(super) next_view: MonoNs,
+    /// When the last turn began.
+    pub(super) now: MonoNs,
 }
 
 impl OrderSender {
@@ -116,6 +120,8 @@ impl OrderSender {
             was_enabled: true,
             book_cell: ports.book_cell,
             sighted: MonoNs::ZERO,
+            resumed: MonoNs::ZERO,
+            suspended_for: Duration::ZERO,
             tops: vec![None; count],
             balances: Vec::with_capacity(16),
             peers: vec![Peer::default(); ledger.strategies.len()],
@@ -169,6 +175,8 @@ impl OrderSender {
     fn on_place(&mut self, at: At, intent: &OrderIntent, new: &NewOrder) -> Result<(), Fault> {
         let verdict = if self.is_from_the_dead(intent) {
             Err(Reason::Restarted)
+        } else if self.is_from_before(intent) {
+            Err(Reason::Suspended)
         } else if self.ledger.orders.by_ref(intent.order).is_some()
             || !self.ledger.orders.has_room()
         {
@@ -334,6 +342,7 @@ impl Actor for OrderSender {
 
     fn turn(&mut self, cx: &mut Cx) -> Result<Work, Fault> {
         let at = At::of(cx);
+        self.watch_own_gap(at)?;
         self.now = cx.now;
         self.watch(at)?;
         let mut work = self.hear(at)?;

@@ -220,7 +220,7 @@ struct Wanted {
 /// How long a side pauses after a refusal: as long as its cause usually lasts.
 fn pause(reason: Reason) -> Duration {
     let ms = match reason {
-        Reason::DecisionAge | Reason::Busy => 100,
+        Reason::DecisionAge | Reason::Busy | Reason::Suspended => 100,
         Reason::BookState | Reason::Venue | Reason::PriceCollar => 250,
         Reason::Restarted | Reason::NeverArrived | Reason::UnknownOrder => 500,
         Reason::SessionDown
