@@ -1,7 +1,7 @@
 //! Signals, from the first line of `main` on.
 //!
 //! The first SIGTERM, SIGINT or SIGQUIT asks for a drain; the second ends the process at once, from inside the
-//! handler, even if every thread spins. SIGHUP is noted, SIGUSR1 asks for a dump. Must be registered before any
+//! handler, even if every thread spins. SIGHUP asks for a reload, SIGUSR1 asks for a dump. Must be registered before any
 //! thread is made: the registration itself races with other threads.
 
 use std::io::{self, Read};

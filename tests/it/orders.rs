@@ -17,6 +17,7 @@ use pindrop::runtime::actor::{Actor, ActorId, Cx, EdgeId, Fault, Generation, Sto
 use pindrop::runtime::child::ChildSpec;
 use pindrop::runtime::health::Cell;
 use pindrop::runtime::mailbox::{Edge, EdgeSpec, Inbox, Latest, Mailbox, OnRestart, Overflow};
+use pindrop::runtime::setting::Setting;
 use pindrop::runtime::stepper::Stepper;
 use pindrop::runtime::system::{SystemBuilder, SystemSettings, Threading};
 use pindrop::runtime::view::View;
@@ -332,6 +333,7 @@ struct World {
     strategy_cell: Option<Arc<Cell>>,
     journal_stalls: bool,
     written: Written,
+    limits: Setting<Vec<(InstrumentId, Limits)>>,
     kill_switch: KillSwitch,
     view: View<OrdersView>,
     vault: Vault,
@@ -407,6 +409,7 @@ impl World {
         let (intents, tops) = (intents_box(), Latest::detached("book->orders", 1));
         let (written, kill_switch) = (Written::default(), KillSwitch::new());
         let (view, vault) = (View::new(), Vault::new(1));
+        let limits = Setting::new(settings.limits.clone());
         let ports = OrderPorts {
             intents: intents.inbox(),
             tops: tops.inbox(),
@@ -415,6 +418,7 @@ impl World {
             journal_cell: None,
             book_cell: None,
             written: written.clone(),
+            limits: limits.clone(),
             kill_switch: kill_switch.clone(),
             view: view.clone(),
             vault: vault.clone(),
@@ -440,6 +444,7 @@ impl World {
             strategy_cell: None,
             journal_stalls: false,
             written,
+            limits,
             kill_switch,
             view,
             vault,
@@ -487,6 +492,7 @@ impl World {
             journal_cell: self.journal_cell.clone(),
             book_cell: self.book_cell.clone(),
             written: self.written.clone(),
+            limits: self.limits.clone(),
             kill_switch: self.kill_switch.clone(),
             view: self.view.clone(),
             vault: self.vault.clone(),
@@ -1205,6 +1211,38 @@ fn suspensions_are_counted_over_all_generations() {
     world.restart();
     world.run(500);
     assert_eq!(world.look().suspended, 1);
+}
+
+/// What `change` does to the limits holds for the next order, one decision later.
+#[track_caller]
+fn revised(change: impl FnOnce(&mut Limits), reason: Option<Reason>) {
+    let mut world = World::live();
+    let mut limits = world.limits.newest();
+    change(&mut limits[0].1);
+    world.limits.set(limits);
+    world.run(150);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.reason(order), reason);
+    // The next generation knows them, too.
+    world.settings.limits = world.limits.newest();
+    world.restart();
+    world.run(1_000);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.reason(order), reason);
+}
+
+#[test]
+fn limits_change_while_the_sender_runs() {
+    revised(|_| {}, None);
+    revised(|l| l.order_qty_max = Qty::from_units(9), Some(Reason::Quantity));
+    revised(|l| l.order_qty_max = Qty::from_units(10), None);
+    revised(|l| l.order_notional_max = Notional::from_units(99_899), Some(Reason::Notional));
+    revised(|l| l.position_max = Qty::from_units(9), Some(Reason::Position));
+    revised(|l| l.open_orders_max = 0, Some(Reason::OpenOrders));
+    revised(|l| l.price_collar_bps = 1, Some(Reason::PriceCollar));
+    revised(|l| l.orders_per_s_max = 0, Some(Reason::OrderRate));
 }
 
 /// The venue refuses to cancel what it is asked to.

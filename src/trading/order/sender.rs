@@ -15,12 +15,14 @@ use crate::clock::MonoNs;
 use crate::runtime::actor::{Actor, Cx, Fault, Generation, Stop, Waits, Work};
 use crate::runtime::health::Cell;
 use crate::runtime::mailbox::{Inbox, LatestInbox};
+use crate::runtime::setting::Setting;
 use crate::runtime::view::View;
 use crate::trading::domain::{
-    BookState, CancelOrder, IntentBody, NewOrder, OrderIntent, Reason, Record, TopOfBook,
+    BookState, CancelOrder, InstrumentId, IntentBody, NewOrder, OrderIntent, Reason, Record,
+    TopOfBook,
 };
 use crate::trading::limits::{TURN_MESSAGES_MAX, VIEW_PERIOD};
-use crate::trading::risk::{Approved, Gate, KillSwitch, Situation, Throttle};
+use crate::trading::risk::{Approved, Gate, KillSwitch, Limits, Situation, Throttle};
 use crate::trading::telemetry::{OrderTotals, OrdersView, SessionState};
 use crate::trading::venue::{Balance, OrderDialect, RequestKind};
 
@@ -48,6 +50,7 @@ pub struct OrderSender {
     pub(super) ledger: Ledger,
     pub(super) reconcile: Reconcile,
     pub(super) gate: Gate,
+    limits: Setting<Vec<(InstrumentId, Limits)>>,
     pub(super) kill_switch: KillSwitch,
     /// Whether new orders were allowed in the last turn.
     pub(super) was_enabled: bool,
@@ -88,14 +91,8 @@ impl OrderSender {
         let ids = Ids::new(&settings.engine, settings.boot, generation);
         let ids = ids.map_err(|e| Fault::Config(e.to_string().into()))?;
         let count = settings.instruments.len();
-        let mut limits = vec![None; count];
-        let mut per_s = u32::MAX;
-        for (instrument, its) in &settings.limits {
-            let place = limits.get_mut(instrument.index());
-            *place.ok_or(Fault::Config("limits for an unknown instrument".into()))? = Some(*its);
-            per_s = per_s.min(its.orders_per_s_max);
-        }
-        let per_s = if settings.limits.is_empty() { 0 } else { per_s };
+        let gate = gate_of(count, &settings.limits)
+            .ok_or(Fault::Config("limits for an unknown instrument".into()))?;
         let (journal, cell) = (ports.journal, ports.journal_cell);
         let ledger = Ledger {
             orders: OpenOrders::new(count),
@@ -106,7 +103,7 @@ impl OrderSender {
             instruments: settings.instruments.clone(),
             kept: Vec::with_capacity(count),
             trades: vec![TradeIds::new(); count],
-            throttle: Throttle::new(per_s),
+            throttle: Throttle::new(rate_of(&settings.limits)),
             totals: OrderTotals::default(),
             refused: [0; Reason::ALL.len()],
             latency: Latency::new(),
@@ -115,7 +112,8 @@ impl OrderSender {
         Ok(Self {
             session: Session::new(dialect, dialer, settings.url.clone(), settings.seed),
             reconcile: Reconcile::new(),
-            gate: Gate::new(limits),
+            gate,
+            limits: ports.limits,
             kill_switch: ports.kill_switch,
             was_enabled: true,
             book_cell: ports.book_cell,
@@ -318,6 +316,16 @@ impl OrderSender {
             || self.session.state() == SessionState::Reconciling
     }
 
+    /// Takes limits that a person has changed. What was approved by the old ones and waits for the journal still goes.
+    fn take_limits(&mut self) {
+        let Some(limits) = self.limits.news() else { return };
+        if let Some(gate) = gate_of(self.settings.instruments.len(), &limits) {
+            self.gate = gate;
+            self.ledger.throttle.allow(rate_of(&limits));
+            self.settings.limits = limits;
+        }
+    }
+
     fn publish(&mut self, at: At) {
         self.next_view = at.now.after(VIEW_PERIOD);
         let view = self.view.clone();
@@ -365,6 +373,7 @@ impl Actor for OrderSender {
             self.ledger.keep_totals();
         }
         if at.now >= self.next_view {
+            self.take_limits();
             self.publish(at);
         }
         self.ledger.hold.wake_journal();
@@ -409,6 +418,20 @@ impl Actor for OrderSender {
         self.ledger.hold.wake_journal();
         self.publish(At::of(cx));
     }
+}
+
+/// The gate of these limits; `None` when they name an instrument that the engine does not have.
+fn gate_of(instruments: usize, limits: &[(InstrumentId, Limits)]) -> Option<Gate> {
+    let mut places = vec![None; instruments];
+    for (instrument, its) in limits {
+        *places.get_mut(instrument.index())? = Some(*its);
+    }
+    Some(Gate::new(places))
+}
+
+/// Orders per second of the account: the least that any of its instruments allows.
+fn rate_of(limits: &[(InstrumentId, Limits)]) -> u32 {
+    limits.iter().map(|(_, its)| its.orders_per_s_max).min().unwrap_or(0)
 }
 
 /// The record of a cancel that is about to be sent.
