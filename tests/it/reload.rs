@@ -14,7 +14,7 @@ fn sent(status: &Value) -> u64 {
 
 /// The quantity of the order that the venue took last.
 fn last_qty(state: &Value) -> Option<&str> {
-    state["accounts"][0]["orders"].as_array()?.last()?["qty"].as_str()
+    state["accounts"][0]["orders"].as_array()?.last()?["origQty"].as_str()
 }
 
 #[test]
