@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn parameters_are_checked_by_name() {
         let bad = MarketMakerConfig { spread_bps: "x".to_owned(), ..MarketMakerConfig::default() };
-        let error = Params::new(&bad, &instrument()).err().expect("refused").to_string();
+        let error = Params::new(&bad, &instrument()).expect_err("refused").to_string();
         assert!(error.starts_with("spread_bps"), "{error}");
         let zero = MarketMakerConfig { order_qty: "0".to_owned(), ..MarketMakerConfig::default() };
         assert!(Params::new(&zero, &instrument()).is_err());
