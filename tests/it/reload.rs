@@ -33,10 +33,9 @@ fn a_reload_changes_what_may_change_and_names_the_rest() {
     engine.wait_line("event=reload.applied key=strategy.quotes.order_qty");
     engine.wait_line("event=reload.needs_restart key=strategy.quotes.timer_ms");
     engine.wait_line("event=reload.done applied=2 needs_restart=1");
-    let status = engine.wait_json(addr, "/status", "status", |_| true);
-    engine.wait_json(addr, "/status", "trades on", |s| sent(s) > sent(&status) + 3);
-    let state = venue.state();
-    assert!(last_qty(&state).is_some_and(|qty| qty.starts_with("0.002")), "{state:#}");
+    engine.wait_json(venue.addr, "/sim/state", "orders of the new size", |s| {
+        last_qty(s).is_some_and(|qty| qty.starts_with("0.002"))
+    });
 
     // One mistake among good lines.
     setup.append("order_qty_max = \"0.001\"\norders_per_s_max = \"often\"\n[nonsense]\n");
