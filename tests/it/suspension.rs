@@ -125,7 +125,7 @@ fn a_storm_of_dumps_interrupts_nothing() {
 
 #[test]
 fn a_storm_of_dumps_interrupts_nothing_on_a_shared_thread() {
-    storm(Signal::USR1, &["threading=shared"]);
+    storm(Signal::USR2, &["threading=shared"]);
 }
 
 #[test]
