@@ -13,8 +13,8 @@ use std::time::Duration;
 use crate::trading::risk::limits::LimitsConfig;
 
 use self::tables::{
-    RECV_WINDOW_DEFAULT, STALE_AFTER_DEFAULT, read_actors, read_demo, read_journal, read_ops,
-    read_risk, read_strategies, read_supervisor, read_venues,
+    RECV_WINDOW_DEFAULT, STALE_AFTER_DEFAULT, read_actors, read_demo, read_journal, read_log_level,
+    read_ops, read_risk, read_strategies, read_supervisor, read_venues,
 };
 use self::tree::{ConfigError, Origin, Tree};
 
@@ -247,6 +247,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// Status page.
     pub ops: OpsConfig,
+    /// The least level that is logged, where the command line does not say it.
+    pub log_level: Option<log::LevelFilter>,
     /// The embedded venue.
     pub demo: DemoConfig,
 }
@@ -291,6 +293,7 @@ impl Config {
             supervisor: read_supervisor(&mut r, &root),
             journal: read_journal(&mut r, &root),
             ops: read_ops(&mut r, &root, mode),
+            log_level: read_log_level(&mut r, &root),
             demo: read_demo(&mut r, &root),
         };
         if mode == Mode::Demo && config.venues.is_empty() {
@@ -385,6 +388,14 @@ fn parse_key_type(text: &str) -> Result<KeyType, String> {
         "ed25519" => Ok(KeyType::Ed25519),
         _ => Err(format!("expected hmac or ed25519, found {text:?}")),
     }
+}
+
+/// Parses a log level.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| format!("expected error, warn, info, debug or trace, found {text:?}"))
 }
 
 fn parse_idle(text: &str) -> Result<Idle, String> {

@@ -115,6 +115,7 @@ fn effective(config: &Config) -> Value {
             "segment_bytes_max": config.journal.segment_bytes_max,
         },
         "ops": {"listen": config.ops.listen.map_or_else(|| "off".to_owned(), |a| a.to_string())},
+        "log": {"level": config.log_level.map_or("info".to_owned(), |l| l.to_string().to_lowercase())},
         "state": {"dir": config.state_dir},
     })
 }

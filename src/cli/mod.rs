@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::clock::Clock;
 use crate::config::tree::Tree;
-use crate::config::{Config, ConfigErrors, Mode, general_error, parse_duration, parse_listen};
+use crate::config::{
+    Config, ConfigErrors, Mode, general_error, parse_duration, parse_level, parse_listen,
+};
 use crate::ops::logger::{LogSettings, Logger};
 use crate::runtime::signal::Signals;
 use crate::runtime::thread;
@@ -20,6 +22,8 @@ use crate::sim::settings::{ConnectionLimits, HISTORY};
 
 // The main job.
 pub mod run;
+// What SIGHUP does.
+mod reload;
 // The simulated venue alone.
 pub mod venue;
 mod venue_file;
@@ -107,9 +111,9 @@ pub struct LogArgs {
     /// How log lines look on standard error.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
-    /// The least level that is logged: error, warn, info, debug, trace.
-    #[arg(long, default_value = "info", value_parser = parse_level)]
-    pub log_level: log::LevelFilter,
+    /// The least level that is logged: error, warn, info, debug, trace. Wins over the file's log.level; info by default.
+    #[arg(long, value_parser = parse_level)]
+    pub log_level: Option<log::LevelFilter>,
 }
 
 /// The configuration, for every subcommand that reads one.
@@ -158,10 +162,6 @@ pub struct OpsListen(pub Option<SocketAddr>);
 
 fn parse_ops(text: &str) -> Result<OpsListen, String> {
     if text == "off" { Ok(OpsListen(None)) } else { parse_listen(text).map(|a| OpsListen(Some(a))) }
-}
-
-fn parse_level(text: &str) -> Result<log::LevelFilter, String> {
-    text.parse().map_err(|_| format!("expected error, warn, info, debug or trace, found {text:?}"))
 }
 
 /// Arguments of `pindrop venue`.
@@ -321,6 +321,11 @@ pub fn refused(what: &str, why: &dyn std::fmt::Display) -> std::process::ExitCod
 
 /// The configuration that the arguments describe.
 pub(crate) fn load_config(args: &ConfigArgs) -> Result<Config, ConfigErrors> {
+    Config::read(&load_tree(args)?, args.mode)
+}
+
+/// The configuration as typed: in the file, the environment and the arguments.
+pub(crate) fn load_tree(args: &ConfigArgs) -> Result<Tree, ConfigErrors> {
     let mut tree = Tree::default();
     if let Some(path) = &args.config {
         let name = path.display().to_string();
@@ -338,13 +343,17 @@ pub(crate) fn load_config(args: &ConfigArgs) -> Result<Config, ConfigErrors> {
     for assignment in &args.set {
         errors.extend(tree.set(assignment).err());
     }
-    if errors.is_empty() { Config::read(&tree, args.mode) } else { Err(ConfigErrors(errors)) }
+    if errors.is_empty() { Ok(tree) } else { Err(ConfigErrors(errors)) }
 }
 
 /// Starts the logger on standard error and makes it the process's.
-pub(crate) fn start_logger(args: &LogArgs, clock: &Clock) -> Logger {
+pub(crate) fn start_logger(
+    args: &LogArgs,
+    configured: Option<log::LevelFilter>,
+    clock: &Clock,
+) -> Logger {
     let settings = LogSettings {
-        level: args.log_level,
+        level: args.log_level.or(configured).unwrap_or(log::LevelFilter::Info),
         format: match args.log_format {
             LogFormat::Text => crate::ops::logger::LogFormat::Text,
             LogFormat::Json => crate::ops::logger::LogFormat::Json,

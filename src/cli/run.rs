@@ -20,13 +20,15 @@ use crate::runtime::signal::Signals;
 use crate::runtime::thread;
 use crate::sim::settings::{MarketSettings, VenueSettings};
 use crate::topology::keys::read_key;
+use crate::topology::reload::{Reload, SetLevel};
 use crate::topology::state::{StateDir, StateError};
 use crate::topology::world::Make;
-use crate::topology::{Engine, EngineError, Parts, VenueAccess, World, limits_of};
+use crate::topology::{Engine, EngineError, Parts, VenueAccess, World, limits_of, missing_limits};
 use crate::trading::limits::BODY_BYTES_MAX;
 use crate::trading::venue::binance::Credentials;
 
-use super::{ExitCode, RunArgs, load_config, print_error, start_logger};
+use super::reload::on_hang_up;
+use super::{ExitCode, RunArgs, load_tree, print_error, start_logger};
 
 /// How long the last log lines may take; a reader that has stopped reading costs no more.
 const FLUSH_LIMIT: Duration = Duration::from_millis(200);
@@ -85,7 +87,8 @@ pub fn run(args: &RunArgs, signals: &Signals) -> u8 {
 }
 
 fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failure> {
-    let mut config = load_config(&args.config).map_err(Failure::configuration)?;
+    let tree = load_tree(&args.config).map_err(Failure::configuration)?;
+    let mut config = Config::read(&tree, args.config.mode).map_err(Failure::configuration)?;
     if let Some(listen) = args.ops {
         config.ops.listen = listen.0;
     }
@@ -98,7 +101,7 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
         })
         .collect::<Result<Vec<_>, _>>()?;
     check_limits(&config)?;
-    let logger = start_logger(&args.log, clock);
+    let logger = start_logger(&args.log, config.log_level, clock);
     let state = match args.state.as_ref().or(config.state_dir.as_ref()) {
         Some(path) => StateDir::open(path)?,
         None => StateDir::temporary(clock.utc())?,
@@ -116,7 +119,14 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
         boot: clock.utc(),
         started: clock.now(),
     };
-    let engine = Engine::wire(&config, parts)?;
+    let mut engine = Engine::wire(&config, parts)?;
+    let level = Box::new({
+        let logger = logger.clone();
+        move |level| logger.set_level(level)
+    });
+    let level = args.log.log_level.is_none().then_some(level as SetLevel);
+    let reload = Reload::new(config.clone(), &tree, engine.live.clone(), level);
+    engine.system.on_reload(on_hang_up(args.config.clone(), reload));
     announce(args, &config, &state, &addresses);
     let outcome = engine.system.run(Some(signals), args.duration);
     let code = report(args, &state, &engine.sources, &outcome);
@@ -127,15 +137,7 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
 
 /// Live mode refuses to start with any limit unset; elsewhere the defaults in force are printed at start.
 fn check_limits(config: &Config) -> Result<(), Failure> {
-    let mut missing = Vec::new();
-    for symbol in config.venues.iter().flat_map(|v| &v.symbols) {
-        for key in limits_of(config, symbol).missing() {
-            missing.push(format!(
-                "risk.{key} is not set for {symbol}; mode {} needs every limit",
-                config.mode.label()
-            ));
-        }
-    }
+    let missing = missing_limits(config);
     if missing.is_empty() { Ok(()) } else { Err(Failure::configuration(missing.join("\n"))) }
 }
 

@@ -35,7 +35,7 @@ pub fn run(args: &VenueArgs, signals: &Signals) -> u8 {
 fn try_run(args: &VenueArgs, signals: &Signals, clock: &Clock) -> Result<u8, (ExitCode, String)> {
     let system = |e: &dyn std::fmt::Display| (ExitCode::SystemRefused, e.to_string());
     let venues = venues(args).map_err(|why| (ExitCode::Configuration, why))?;
-    let logger = start_logger(&args.log, clock);
+    let logger = start_logger(&args.log, None, clock);
     let mut builder = SystemBuilder::new(Threading::Dedicated, SystemSettings::default());
     let mut listening = Vec::new();
     for (listen, settings) in venues {

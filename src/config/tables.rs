@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::tree::{Reader, Section};
 use super::{
     ActorConfig, DemoConfig, JournalConfig, KeyType, Mode, OpsConfig, RiskConfig, SPOT_DECIMALS,
-    StrategyConfig, SupervisorConfig, Sync, VenueConfig, parse_idle, parse_key_type, parse_listen,
+    StrategyConfig, SupervisorConfig, Sync, VenueConfig, parse_idle, parse_key_type, parse_level,
+    parse_listen,
 };
 use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{Instrument, InstrumentId, VenueId};
@@ -181,11 +182,13 @@ pub(super) fn read_strategies(
     strategies
 }
 
-/// Builds the strategy once for nothing, so that wrong parameters are found with all other errors.
+/// Reads the parameters once for nothing, so that wrong parameters are found with all other errors.
 fn check_strategy(kind: &str, symbol: &str, parameters: &toml::Table) -> Result<(), String> {
     let name = Name::from(symbol).unwrap_or_default();
     let instrument = Instrument::new(InstrumentId(0), VenueId(0), name, name, SPOT_DECIMALS);
-    strategy::build(kind, parameters.clone(), &instrument).map(drop).map_err(|e| e.to_string())
+    strategy::Parameters::read(kind, parameters.clone(), &instrument)
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 
 pub(super) fn read_risk(r: &mut Reader, root: &Section<'_>, venues: &[VenueConfig]) -> RiskConfig {
@@ -280,6 +283,11 @@ pub(super) fn read_ops(r: &mut Reader, root: &Section<'_>, mode: Mode) -> OpsCon
         _ => parse_listen(text).map(Some),
     });
     OpsConfig { listen: listen.unwrap_or(default) }
+}
+
+pub(super) fn read_log_level(r: &mut Reader, root: &Section<'_>) -> Option<log::LevelFilter> {
+    let s = r.section(root, "log");
+    r.parsed(&s, "level", parse_level)
 }
 
 pub(super) fn read_demo(r: &mut Reader, root: &Section<'_>) -> DemoConfig {

@@ -196,10 +196,28 @@ impl Tree {
         Ok(())
     }
 
+    /// Every value as TOML text, by its dotted key.
+    pub fn flat(&self) -> BTreeMap<String, String> {
+        let mut flat = BTreeMap::new();
+        flatten("", &self.root, &mut flat);
+        flat
+    }
+
     /// The root, for reading. Call [`Reader::finish`] at the end.
     pub fn reader(&self) -> (Reader, Section<'_>) {
         let section = Section { path: String::new(), node: Some(&self.root) };
         (Reader::default(), section)
+    }
+}
+
+fn flatten(path: &str, node: &Node, flat: &mut BTreeMap<String, String>) {
+    let Value::Table(table) = &node.value else {
+        flat.insert(path.to_owned(), node.value.to_toml().to_string());
+        return;
+    };
+    for (name, node) in table {
+        let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        flatten(&key, node, flat);
     }
 }
 

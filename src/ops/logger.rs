@@ -14,7 +14,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -78,6 +78,8 @@ pub struct Logger(Arc<Shared>);
 
 struct Shared {
     settings: LogSettings,
+    /// The least urgent level written now, as a number; the one of the settings until it is changed.
+    level: AtomicUsize,
     clock: Clock,
     lines: Sender<String>,
     /// Hears that the writer has caught up.
@@ -121,7 +123,8 @@ impl Logger {
             tally: Arc::clone(&tally),
         };
         spawn(Box::new(move || writer.run()));
-        Self(Arc::new(Shared { settings, clock, lines, idle, tally }))
+        let level = AtomicUsize::new(settings.level as usize);
+        Self(Arc::new(Shared { settings, level, clock, lines, idle, tally }))
     }
 
     /// Makes this the process's logger.
@@ -130,8 +133,19 @@ impl Logger {
     /// When there is one already.
     pub fn install(&self) -> Result<(), log::SetLoggerError> {
         log::set_boxed_logger(Box::new(self.clone()))?;
-        log::set_max_level(self.0.settings.level);
+        log::set_max_level(self.level());
         Ok(())
+    }
+
+    /// Changes the least urgent level written, here and where the process asks.
+    pub fn set_level(&self, level: LevelFilter) {
+        self.0.level.store(level as usize, Ordering::Relaxed);
+        log::set_max_level(level);
+    }
+
+    fn level(&self) -> LevelFilter {
+        let number = self.0.level.load(Ordering::Relaxed);
+        LevelFilter::iter().nth(number).unwrap_or(self.0.settings.level)
     }
 
     /// Waits until every line handed over so far is written, for at most `limit`; whether it was done in time. A sink
@@ -159,7 +173,7 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let level = self.0.settings.level;
+        let level = self.level();
         let limit =
             if is_foreign(metadata.target()) { level.min(LevelFilter::Warn) } else { level };
         metadata.level() <= limit

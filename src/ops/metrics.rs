@@ -274,10 +274,16 @@ fn orders(page: &mut Page, status: &Status) {
         ("cancelled", orders.cancelled),
         ("rejected", orders.rejected),
         ("expired", orders.expired),
+        ("withdrawn", orders.withdrawn),
     ];
     for (outcome, count) in outcomes {
         page.sample("pindrop_orders_total", &[("outcome", outcome)], count);
     }
+    page.family("pindrop_orders_stuck", "gauge", "Open orders the venue refuses to cancel.");
+    page.sample("pindrop_orders_stuck", &[], orders.stuck);
+    let help = "Times that an order sender did not run for long and compared before it went on.";
+    page.family("pindrop_orders_suspended_total", "counter", help);
+    page.sample("pindrop_orders_suspended_total", &[], orders.suspended);
     page.family("pindrop_fills_total", "counter", "Fills, partial ones counted each.");
     page.sample("pindrop_fills_total", &[], orders.fills);
     page.family("pindrop_orders_refused_total", "counter", "Intents refused, by reason.");

@@ -178,7 +178,7 @@ pub(super) fn fill_orders(status: &mut Status, sources: &StatusSources, now: Mon
 
 fn add_totals(sum: &mut OrdersStatus, view: &OrdersView) {
     let OrderTotals { sent, acknowledged, filled, fills, cancelled, .. } = view.totals;
-    let OrderTotals { rejected, expired, unknown, duplicates, .. } = view.totals;
+    let OrderTotals { rejected, expired, unknown, duplicates, withdrawn, .. } = view.totals;
     sum.open += view.open.len() as u64;
     sum.unknown += unknown;
     sum.sent += sent;
@@ -189,6 +189,9 @@ fn add_totals(sum: &mut OrdersStatus, view: &OrdersView) {
     sum.fills += fills;
     sum.expired += expired;
     sum.duplicates += duplicates;
+    sum.withdrawn += withdrawn;
+    sum.suspended += view.suspended;
+    sum.stuck += view.stuck;
     for (reason, count) in Reason::ALL.iter().zip(&view.refused).filter(|(_, n)| **n > 0) {
         *sum.refused.entry(reason.label()).or_default() += count;
     }

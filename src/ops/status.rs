@@ -211,7 +211,7 @@ pub struct OrdersStatus {
     pub acknowledged: u64,
     /// Completely filled.
     pub filled: u64,
-    /// Cancelled.
+    /// Cancelled at the venue.
     pub cancelled: u64,
     /// Rejected by the venue.
     pub rejected: u64,
@@ -223,6 +223,12 @@ pub struct OrdersStatus {
     pub expired: u64,
     /// Reports that said nothing new.
     pub duplicates: u64,
+    /// Cancelled before they were sent.
+    pub withdrawn: u64,
+    /// Times that an order sender did not run for long and compared with its venue before it went on.
+    pub suspended: u64,
+    /// Open orders that the venue refuses to cancel again and again.
+    pub stuck: u64,
 }
 
 /// One open order.

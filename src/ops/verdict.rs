@@ -5,7 +5,7 @@
 use crate::clock::MonoNs;
 use crate::runtime::health::{ActorState, Cell};
 use crate::trading::domain::BookState;
-use crate::trading::telemetry::SessionState;
+use crate::trading::telemetry::{OrdersView, SessionState};
 
 use super::health::{Beats, Health};
 use super::rows::names;
@@ -114,8 +114,19 @@ fn find_sessions(findings: &mut Findings, sources: &StatusSources) {
     for orders in &sources.orders {
         let seen = orders.read(|view| (view.state, view.reconnects, view.last_error.clone()));
         find_session(findings, orders.actor(), "order session", seen);
-        if orders.read(|view| view.trading) == Some(false) {
-            let reason = format!("{}: the kill switch is on or trading is fenced", orders.actor());
+        let stuck = orders.read(|view| view.stuck).unwrap_or_default();
+        if stuck > 0 {
+            let reason =
+                format!("{}: open orders that the venue does not cancel: {stuck}", orders.actor());
+            findings.add(Severity::Degraded, reason);
+        }
+        // A session that is not live has said why already.
+        let held = |view: &OrdersView| !view.trading && view.state == SessionState::Live;
+        if orders.read(held) == Some(true) {
+            let reason = format!(
+                "{}: no new orders: the kill switch is on, trading is fenced, or the journal does not follow",
+                orders.actor()
+            );
             findings.add(Severity::Halted, reason);
         }
     }

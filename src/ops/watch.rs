@@ -35,6 +35,8 @@ pub struct Watch {
     /// The states told last, `None` before the first.
     feeds: Vec<Option<SessionState>>,
     sessions: Vec<Option<SessionState>>,
+    /// Suspensions told of each order sender.
+    suspensions: Vec<u64>,
     books: Vec<Option<BookState>>,
     live: bool,
     was_live: bool,
@@ -50,6 +52,7 @@ impl Watch {
             settings,
             feeds: vec![None; sources.feeds.len()],
             sessions: vec![None; sources.orders.len()],
+            suspensions: vec![0; sources.orders.len()],
             books: vec![None; sources.instruments.len()],
             sources,
             stop,
@@ -74,6 +77,7 @@ impl Watch {
                 tell("feed", watched.actor(), before, state, &why);
             }
         }
+        self.look_at_suspensions();
         for (watched, seen) in self.sources.orders.iter().zip(&mut self.sessions) {
             let Some((state, why)) = watched.read(|v| (v.state, v.last_error.clone())) else {
                 continue;
@@ -85,6 +89,23 @@ impl Watch {
         self.look_at_books();
         self.look_at_orders();
         self.look_at_engine(now);
+    }
+
+    /// A comparison with the venue may be over before anybody looks, and is told all the same.
+    fn look_at_suspensions(&mut self) {
+        let told = self.suspensions.iter_mut().zip(&mut self.sessions);
+        for (watched, (told, session)) in self.sources.orders.iter().zip(told) {
+            let seen = watched.read(|v| (v.suspended, v.suspended_for.as_millis()));
+            let Some((total, gap_ms)) = seen.filter(|(total, _)| total > told) else { continue };
+            *told = total;
+            // What follows is a session that comes up once more.
+            *session = Some(SessionState::Reconciling);
+            let actor = watched.actor();
+            log::warn!(
+                target: "engine",
+                "event=order.suspended actor={actor} gap_ms={gap_ms} total={total} action=reconcile"
+            );
+        }
     }
 
     fn look_at_books(&mut self) {

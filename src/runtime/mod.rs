@@ -10,6 +10,8 @@ mod latest;
 pub mod mailbox;
 // The newest state of an actor, for whoever looks.
 pub mod view;
+// A value that a person may change while the engine runs.
+pub mod setting;
 // What every actor shows of itself.
 pub mod health;
 // Ending a sleep from another thread.

@@ -288,8 +288,12 @@ impl Run<'_> {
         if let Some(signals) = self.signals {
             signals.swallow();
             if signals.take_hang_up() {
+                let draining = self.driver.core.is_draining();
+                let asked =
+                    self.driver.hooks.reload.as_mut().filter(|_| !draining).map(|hook| hook());
+                let action = if asked.is_some() { "reload" } else { "ignored" };
                 self.driver
-                    .say(utc, Line::info("signal").kv("name", "SIGHUP").kv("action", "ignored"));
+                    .say(utc, Line::info("signal").kv("name", "SIGHUP").kv("action", action));
             }
             if signals.take_dump() {
                 self.driver.dump(now, utc);

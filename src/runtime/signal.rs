@@ -1,8 +1,8 @@
 //! Signals, from the first line of `main` on.
 //!
 //! The first SIGTERM, SIGINT or SIGQUIT asks for a drain; the second ends the process at once, from inside the
-//! handler, even if every thread spins. SIGHUP is noted, SIGUSR1 asks for a dump. Must be registered before any
-//! thread is made: the registration itself races with other threads.
+//! handler, even if every thread spins. SIGHUP asks for a reload, SIGUSR1 and SIGUSR2 ask for a dump. Must be
+//! registered before any thread is made: the registration itself races with other threads.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 
 /// The process's registered signals.
@@ -42,7 +42,7 @@ impl Signals {
             low_level::pipe::register(signal, write.try_clone()?)?;
         }
         let (hang_up, dump) = (Arc::default(), Arc::default());
-        for (signal, flag) in [(SIGHUP, &hang_up), (SIGUSR1, &dump)] {
+        for (signal, flag) in [(SIGHUP, &hang_up), (SIGUSR1, &dump), (SIGUSR2, &dump)] {
             flag::register(signal, Arc::clone(flag))?;
             low_level::pipe::register(signal, write.try_clone()?)?;
         }
@@ -64,7 +64,7 @@ impl Signals {
         self.hang_up.swap(false, Ordering::SeqCst)
     }
 
-    /// Whether SIGUSR1 came since the last call.
+    /// Whether SIGUSR1 or SIGUSR2 came since the last call.
     pub fn take_dump(&self) -> bool {
         self.dump.swap(false, Ordering::SeqCst)
     }

@@ -97,6 +97,8 @@ pub type FenceHook = Box<dyn FnMut(bool, &str) + Send>;
 pub type EmergencyHook = Box<dyn FnOnce(Duration) + Send>;
 /// Called with every supervisor event.
 pub type EventHook = Box<dyn FnMut(&SupervisorEvent) + Send>;
+/// Called when the configuration shall be read again, on SIGHUP; hands that to a thread of its own.
+pub type ReloadHook = Box<dyn FnMut() + Send>;
 /// Called when a dump of the state was asked for with SIGUSR1.
 pub type DumpHook = Box<dyn FnMut() + Send>;
 
@@ -106,6 +108,7 @@ pub(super) struct Hooks {
     pub(super) emergency: Option<EmergencyHook>,
     pub(super) event: Option<EventHook>,
     pub(super) dump: Option<DumpHook>,
+    pub(super) reload: Option<ReloadHook>,
 }
 
 /// Puts something around an actor; it is told the actor's name.
@@ -364,6 +367,11 @@ impl std::fmt::Debug for System {
 }
 
 impl System {
+    /// Sets what SIGHUP does; must not block, not even on a file.
+    pub fn on_reload(&mut self, hook: impl FnMut() + Send + 'static) {
+        self.hooks.reload = Some(Box::new(hook));
+    }
+
     /// The health cells of all actors, by actor id.
     pub fn health(&self) -> HealthTable {
         Arc::clone(&self.health)

@@ -125,8 +125,8 @@ fn prevented_matches(exchange: &Exchange, account: usize, params: &Params) -> An
     let from = params.long("fromPreventedMatchId")?;
     let legal = match (id, order, from) {
         (Some(_), None, None) => params.get("limit").is_none(),
-        (None, Some(_), None) => params.get("limit").is_none(),
-        (None, Some(_), Some(_)) => true,
+        // The official connector always sends a limit here, and the documentation does not forbid it.
+        (None, Some(_), None | Some(_)) => true,
         _ => false,
     };
     if !legal {

@@ -19,12 +19,15 @@ use crate::runtime::system::{System, SystemBuilder, SystemSettings, Threading, W
 use crate::trading::risk::KillSwitch;
 use crate::trading::venue::binance::Credentials;
 
+use self::reload::LiveSettings;
 use self::wiring::Wiring;
 
 // API keys out of private files.
 pub mod keys;
 // The state folder and its lock.
 pub mod state;
+// What may change while the engine runs.
+pub mod reload;
 // The machine, or a virtual world.
 pub mod world;
 // The edges and their policies.
@@ -34,7 +37,7 @@ mod oversight;
 // The children, one function per kind of actor.
 mod wiring;
 
-pub(crate) use self::wiring::limits_of;
+pub(crate) use self::reload::{limits_of, missing_limits};
 pub use self::world::World;
 
 /// The drain phases, in order (design, section 5): the order sender settles while its session still lives.
@@ -83,6 +86,8 @@ pub struct Engine {
     pub sources: Arc<StatusSources>,
     /// What stops all new orders.
     pub kill_switch: KillSwitch,
+    /// What a reload of the configuration reaches.
+    pub live: LiveSettings,
 }
 
 /// Why an engine cannot be wired.

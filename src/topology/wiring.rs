@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{ActorConfig, Config, Idle, Mode, OnExit, SPOT_DECIMALS, Sync};
+use crate::config::{ActorConfig, Config, Idle, OnExit, SPOT_DECIMALS, Sync};
 use crate::net::url::WsUrl;
 use crate::ops::server::{OpsServer, OpsSettings};
 use crate::ops::sources::{EventLine, StatusSources, Watched};
@@ -15,6 +15,7 @@ use crate::runtime::group::{GroupId, GroupSpec};
 use crate::runtime::health::Cell;
 use crate::runtime::idle::IdleStrategy;
 use crate::runtime::mailbox::{Latest, Mailbox};
+use crate::runtime::setting::Setting;
 use crate::runtime::system::SystemBuilder;
 use crate::runtime::view::View;
 use crate::sim::venue::Venue;
@@ -34,9 +35,8 @@ use crate::trading::journal::writer::{
 use crate::trading::order::sender::OrderSender;
 use crate::trading::order::settings::{Durability, OrderPorts, OrderSettings, StrategyPort};
 use crate::trading::order::vault::{Kept, Vault};
-use crate::trading::risk::limits::LimitsConfig;
 use crate::trading::risk::{Exposure, KillSwitch, Limits};
-use crate::trading::strategy;
+use crate::trading::strategy::Parameters;
 use crate::trading::strategy::runner::{StrategyPorts, StrategyRunner, StrategySettings};
 use crate::trading::telemetry::{JournalView, RestView};
 use crate::trading::venue::binance::{BinanceMarket, BinanceOrders, BinanceRest, Flavor};
@@ -45,6 +45,7 @@ use super::edges::{
     StrategyWires, VenueActors, VenuePlace, VenueWires, market_records, name_actors,
 };
 use super::oversight::{cancel_on_fresh_connections, engine_state, idle_labels, rate_limits};
+use super::reload::{LiveSettings, limits_of};
 use super::{Engine, EngineError, Parts, drain_timeout, intensity};
 
 pub(super) struct Wiring<'a> {
@@ -61,6 +62,7 @@ pub(super) struct Wiring<'a> {
     venue_groups: Vec<GroupId>,
     strategies: Vec<StrategyWires>,
     strategy_group: GroupId,
+    live: LiveSettings,
 }
 
 type Built = Result<Box<dyn Actor>, Fault>;
@@ -87,7 +89,13 @@ impl<'a> Wiring<'a> {
             config.venues.iter().map(|v| group(&format!("venue-{}", v.name))).collect();
         let journal = builder.actor("journal", false);
         let books = venues.iter().map(|v| v.book).collect();
+        let live = LiveSettings {
+            instruments: Arc::clone(&instruments),
+            limits: Vec::new(),
+            strategies: Vec::new(),
+        };
         let mut wiring = Self {
+            live,
             market_records: market_records(books, journal, &mut builder),
             config,
             parts,
@@ -311,6 +319,8 @@ impl<'a> Wiring<'a> {
 
     fn orders_child(&mut self, index: usize) -> Result<(), EngineError> {
         let settings = self.order_settings(index)?;
+        let limits = Setting::new(settings.limits.clone());
+        self.live.limits.push(limits.clone());
         let v = &self.venues[index];
         let health = self.builder.health();
         let cell = |id: ActorId| Arc::clone(&health[id.index()]);
@@ -340,6 +350,7 @@ impl<'a> Wiring<'a> {
                 journal_cell: Some(Arc::clone(&journal_cell)),
                 book_cell: Some(Arc::clone(&book_cell)),
                 written: written.clone(),
+                limits: limits.clone(),
                 kill_switch: kill_switch.clone(),
                 view: view.clone(),
                 vault: vault.clone(),
@@ -347,7 +358,8 @@ impl<'a> Wiring<'a> {
             let dialect = BinanceOrders::of_venue(&credentials, &instruments, venue, recv_window)
                 .map_err(|e| Fault::Config(e.to_string().into()))?;
             let dialer = dial().map_err(|e| Fault::fatal(e.to_string()))?;
-            Ok(Box::new(OrderSender::new(settings.clone(), ports, Box::new(dialect), dialer)?))
+            let settings = OrderSettings { limits: limits.newest(), ..settings.clone() };
+            Ok(Box::new(OrderSender::new(settings, ports, Box::new(dialect), dialer)?))
         });
         spec.essential = true;
         spec.must_drain = true;
@@ -405,6 +417,11 @@ impl<'a> Wiring<'a> {
         let mine = *found.ok_or_else(|| {
             EngineError::Setting(format!("strategy.{}: no such symbol", config.name))
         })?;
+        let wrong = |e| EngineError::Setting(format!("strategy.{}: {e}", config.name));
+        let instrument = &self.instruments[mine.index()];
+        let parameters = Parameters::read(&config.kind, config.parameters.clone(), instrument);
+        let parameters = Setting::new(parameters.map_err(wrong)?);
+        self.live.strategies.push((mine, parameters.clone()));
         let settings = StrategySettings {
             number: s.number,
             instruments: Arc::clone(&self.instruments),
@@ -424,14 +441,10 @@ impl<'a> Wiring<'a> {
                 intents: intents.outbox(),
                 positions: Box::new(move |instrument| vault.kept(instrument).exposure.qty),
                 orders_cell: Some(Arc::clone(&orders_cell)),
+                parameters: Some(parameters.clone()),
                 view: view.clone(),
             };
-            let strategy = strategy::build(
-                &config.kind,
-                config.parameters.clone(),
-                &settings.instruments[mine.index()],
-            )
-            .map_err(|e| Fault::Config(e.to_string().into()))?;
+            let strategy = parameters.newest().build(&settings.instruments[mine.index()]);
             Ok(Box::new(StrategyRunner::new(settings.clone(), ports, strategy)))
         });
         spec.essential = true;
@@ -481,7 +494,7 @@ impl<'a> Wiring<'a> {
         let system = self.builder.build().map_err(EngineError::Spec)?;
         sources.set_idle(idle_labels(system.plan(), sources.health.len()));
         sources.set_plan(system.plan().line());
-        Ok(Engine { system, sources, kill_switch: self.kill_switch })
+        Ok(Engine { system, sources, kill_switch: self.kill_switch, live: self.live })
     }
 
     fn ops_child(&mut self, id: ActorId, sources: &Arc<StatusSources>) {
@@ -605,13 +618,6 @@ fn instruments(config: &Config) -> Result<Instruments, EngineError> {
         }
     }
     Ok(table.into())
-}
-
-/// The limits in force for a symbol, as text.
-pub(crate) fn limits_of(config: &Config, symbol: &str) -> LimitsConfig {
-    let own = config.risk.symbols.get(symbol).cloned().unwrap_or_default();
-    let said = own.or(&config.risk.account);
-    if config.mode == Mode::Live { said } else { said.or(&LimitsConfig::conservative()) }
 }
 
 fn parse_url(text: &str, venue: &str, key: &str) -> Result<WsUrl, EngineError> {

@@ -27,6 +27,15 @@ pub const TURN_MESSAGES_MAX: usize = 64;
 /// Open orders the order sender can hold, all strategies together.
 pub const OPEN_ORDERS_MAX: usize = 1_024;
 
+/// An order sender that did not run for longer than this reconciles before it sends a new order. It equals the
+/// default receive window: what a frozen sender had in hand is refused by the venue from there on, too. An idle sender
+/// turns at least every 100 ms, and a machine under load was seen to keep a thread waiting for some 8 ms.
+pub const FENCE_GAP: Duration = Duration::from_secs(2);
+
+/// Cancels of one order refused by the venue before trading goes on without waiting for it: at one per answer
+/// timeout some five seconds, longer than a venue's own hiccup.
+pub const CANCEL_REFUSALS_MAX: u32 = 5;
+
 /// How often an actor publishes its view for the ops page.
 pub const VIEW_PERIOD: Duration = Duration::from_millis(100);
 

@@ -148,6 +148,12 @@ pub struct OrdersView {
     pub last_error: String,
     /// Sessions opened after the first.
     pub reconnects: u64,
+    /// Times that the sender did not run for longer than its limit and compared with the venue before it went on.
+    pub suspended: u64,
+    /// How long it did not run the last time.
+    pub suspended_for: Duration,
+    /// Open orders that the venue refuses to cancel again and again.
+    pub stuck: u64,
     /// Whether new orders are sent at all.
     pub trading: bool,
     /// Totals.
@@ -175,8 +181,10 @@ pub struct OrderTotals {
     pub filled: u64,
     /// Fills, partial ones counted each.
     pub fills: u64,
-    /// Cancelled.
+    /// Cancelled at the venue.
     pub cancelled: u64,
+    /// Cancelled before they were sent.
+    pub withdrawn: u64,
     /// Rejected by the venue.
     pub rejected: u64,
     /// Refused by the gate.

@@ -31,6 +31,9 @@ impl Venue {
     }
 }
 
+/// Lines of the configuration that [`Setup`] writes.
+const BASE_LINES: usize = 14;
+
 /// A configuration that trades at `venue`, with its keys in files; the folder lives as long as the value.
 pub(crate) struct Setup {
     dir: tempfile::TempDir,
@@ -58,6 +61,21 @@ impl Setup {
 
     fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
+    }
+
+    /// Adds lines to the configuration, whose last table is `[strategy.quotes]`.
+    pub(crate) fn append(&self, text: &str) {
+        let path = self.path("engine.toml");
+        let config = std::fs::read_to_string(&path).expect("a configuration");
+        std::fs::write(path, config + text).expect("written");
+    }
+
+    /// The same, after what was added before is taken away.
+    pub(crate) fn append_anew(&self, text: &str) {
+        let path = self.path("engine.toml");
+        let config = std::fs::read_to_string(&path).expect("a configuration");
+        let lines: Vec<&str> = config.lines().take(BASE_LINES).collect();
+        std::fs::write(path, format!("{}\n{text}", lines.join("\n"))).expect("written");
     }
 
     pub(crate) fn start(&self, args: &[&str]) -> Process {

@@ -45,6 +45,10 @@ mod simulation;
 mod process;
 // The built engine as an operator runs it.
 mod engine;
+// SIGSTOP and storms of signals.
+mod suspension;
+// SIGHUP reads the configuration again.
+mod reload;
 // --fault on the built engine.
 mod faults;
 // A recorded day, traded over real sockets.

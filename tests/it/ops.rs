@@ -238,11 +238,19 @@ fn states_of_actors_and_sessions() {
     check(|e| e.set_book(BookState::Stale), "degraded", "degraded", 200);
     check(|e| e.feed.publish(|f| f.last_error = "reset".to_owned()), "degraded", "degraded", 200);
     check(|e| e.feed.publish(|f| *f = FeedView::default()), "starting", "degraded", 200);
-    check(|e| e.orders.publish(|o| o.trading = false), "halted", "halted", 503);
+    let held = |e: &mut Engine| {
+        e.orders.publish(|o| *o = OrdersView { trading: false, ..orders_view() });
+    };
+    check(held, "halted", "halted", 503);
     let reconcile = |e: &mut Engine| {
-        e.orders.publish(|o| *o = OrdersView { state: SessionState::Reconciling, ..orders_view() });
+        let state = SessionState::Reconciling;
+        e.orders.publish(|o| *o = OrdersView { state, trading: false, ..orders_view() });
     };
     check(reconcile, "reconciling", "degraded", 200);
+    let stuck = |e: &mut Engine| {
+        e.orders.publish(|o| *o = OrdersView { stuck: 1, ..orders_view() });
+    };
+    check(stuck, "degraded", "degraded", 200);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use pindrop::runtime::actor::{Actor, ActorId, Cx, EdgeId, Fault, Generation, Sto
 use pindrop::runtime::child::ChildSpec;
 use pindrop::runtime::health::Cell;
 use pindrop::runtime::mailbox::{Edge, EdgeSpec, Inbox, Latest, Mailbox, OnRestart, Overflow};
+use pindrop::runtime::setting::Setting;
 use pindrop::runtime::stepper::Stepper;
 use pindrop::runtime::system::{SystemBuilder, SystemSettings, Threading};
 use pindrop::runtime::view::View;
@@ -332,6 +333,7 @@ struct World {
     strategy_cell: Option<Arc<Cell>>,
     journal_stalls: bool,
     written: Written,
+    limits: Setting<Vec<(InstrumentId, Limits)>>,
     kill_switch: KillSwitch,
     view: View<OrdersView>,
     vault: Vault,
@@ -407,6 +409,7 @@ impl World {
         let (intents, tops) = (intents_box(), Latest::detached("book->orders", 1));
         let (written, kill_switch) = (Written::default(), KillSwitch::new());
         let (view, vault) = (View::new(), Vault::new(1));
+        let limits = Setting::new(settings.limits.clone());
         let ports = OrderPorts {
             intents: intents.inbox(),
             tops: tops.inbox(),
@@ -415,6 +418,7 @@ impl World {
             journal_cell: None,
             book_cell: None,
             written: written.clone(),
+            limits: limits.clone(),
             kill_switch: kill_switch.clone(),
             view: view.clone(),
             vault: vault.clone(),
@@ -440,6 +444,7 @@ impl World {
             strategy_cell: None,
             journal_stalls: false,
             written,
+            limits,
             kill_switch,
             view,
             vault,
@@ -487,6 +492,7 @@ impl World {
             journal_cell: self.journal_cell.clone(),
             book_cell: self.book_cell.clone(),
             written: self.written.clone(),
+            limits: self.limits.clone(),
             kill_switch: self.kill_switch.clone(),
             view: self.view.clone(),
             vault: self.vault.clone(),
@@ -522,6 +528,11 @@ impl World {
             self.put_top();
             self.step();
         }
+    }
+
+    /// The sender's thread does not run for `ms` between its last turn and its next one.
+    fn suspend(&mut self, ms: u64) {
+        self.now = self.now.after(Duration::from_millis(ms).saturating_sub(STEP));
     }
 
     fn put_top(&mut self) {
@@ -1025,6 +1036,307 @@ fn a_venue_that_says_nonsense_is_left_and_met_again() {
     assert!(view.last_error.contains("expected an index"), "{}", view.last_error);
 }
 
+/// An order waits in the mailbox, one for the journal, and the sender does not run for `ms` between two turns.
+#[track_caller]
+fn suspended(ms: u64, fenced: bool) {
+    // Decisions may be old here: it is the gap that refuses.
+    let mut world = World::with(|settings| {
+        settings.limits[0].1.decision_age_max = Duration::from_secs(60);
+        settings.limits[0].1.book_age_max = Duration::from_secs(60);
+    });
+    world.run(300);
+    world.journal_stalls = true;
+    let held = world.place();
+    world.step();
+    let waits = world.place();
+    let asked = world.venue.asked.len();
+    world.suspend(ms);
+    world.journal_stalls = false;
+    world.run(100);
+    let fresh = world.place();
+    world.run(50);
+    assert_eq!(world.last(fresh).1, OrderStatus::New, "trades again");
+    let asked: Vec<&str> =
+        world.venue.asked[asked..].iter().filter_map(|text| text.split(' ').next()).collect();
+    if fenced {
+        assert_eq!(world.reason(held), Some(Reason::Suspended), "held");
+        assert_eq!(world.reason(waits), Some(Reason::Suspended), "waiting");
+        assert_eq!(asked, ["open", "account", "trades", "place"]);
+    } else {
+        assert_eq!(asked, ["place"; 3]);
+    }
+    let view = world.look();
+    assert_eq!((view.suspended, view.reconnects), (u64::from(fenced), 0), "after {ms} ms");
+}
+
+#[test]
+fn only_a_gap_beyond_the_limit_fences() {
+    // 50 ms is what an idle sender parks.
+    for ms in [5, 50, 500, 1_900, 1_999, 2_000] {
+        suspended(ms, false);
+    }
+    for ms in [2_001, 2_010, 3_000, 4_999] {
+        suspended(ms, true);
+    }
+}
+
+#[test]
+fn what_was_decided_before_a_suspension_is_refused_even_long_after_it() {
+    let mut world = World::with(|settings| {
+        settings.limits[0].1.decision_age_max = Duration::from_secs(60);
+    });
+    world.run(300);
+    let before = world.now;
+    world.suspend(2_500);
+    world.run(500);
+    let after = world.now;
+    let mut offer = |recv, decided| {
+        let order = OrderRef::new(0, 1, world.next_order);
+        world.next_order += 1;
+        let body = IntentBody::Place(NewOrder {
+            instrument: InstrumentId(0),
+            side: Side::Buy,
+            kind: OrderKind::LimitMaker,
+            tif: TimeInForce::Gtc,
+            price: Price::from_units(9_990),
+            qty: Qty::from_units(10),
+        });
+        let intent = OrderIntent { order, body, recv, decided };
+        world.intents.outbox().offer(intent).expect("room");
+        world.run(50);
+        world.reason(order)
+    };
+    assert_eq!(offer(before, before), Some(Reason::Suspended));
+    assert_eq!(offer(before, after), Some(Reason::Suspended), "it answers the market before");
+    assert_eq!(offer(after, after), None);
+}
+
+#[test]
+fn a_suspended_sender_compares_before_it_sends_and_cancels_meanwhile() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.deaf = vec!["open"];
+    world.venue.fill(0, 4, true);
+    world.suspend(3_000);
+    world.run(50);
+    let view = world.look();
+    assert_eq!((view.state, view.suspended, view.trading), (SessionState::Reconciling, 1, false));
+    assert_eq!(view.last_error, "suspended for 3000 ms");
+    let refused = world.place();
+    world.cancel(order);
+    world.run(50);
+    assert_eq!(world.reason(refused), Some(Reason::SessionDown));
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+    assert_eq!(world.venue.count("place"), 1);
+    // Nobody answers the comparison: the session is not believed to live, and opened again.
+    world.run(4_000);
+    assert_eq!(world.look().state, SessionState::Reconciling);
+    world.venue.deaf.clear();
+    world.run(2_500);
+    let view = world.look();
+    assert_eq!((view.state, view.reconnects), (SessionState::Live, 1));
+    assert_eq!(world.position(), 4, "the fill that nobody told was asked for");
+    let again = world.place();
+    world.run(20);
+    assert_eq!(world.last(again).1, OrderStatus::New);
+}
+
+#[test]
+fn an_answer_from_before_a_suspension_does_not_count_for_the_comparison_after_it() {
+    let mut world = World::new();
+    world.venue.deaf = vec!["open", "account"];
+    world.run(100);
+    assert_eq!(world.state(), SessionState::Reconciling);
+    let old = world.venue.asked.iter().rfind(|text| text.starts_with("open ")).expect("asked");
+    let old = old.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number");
+    world.suspend(2_500);
+    for _ in 0..3 {
+        world.venue.answer(RequestKind::OpenOrders, old, Ok(Answer::OpenOrders(Vec::new())));
+        world.run(10);
+    }
+    assert_eq!(world.venue.count("open"), 2);
+    assert_eq!(world.venue.count("trades"), 0, "the list is still to come");
+}
+
+#[test]
+fn a_suspension_without_a_session_compares_once_it_is_there() {
+    let mut world = World::live();
+    world.net.disconnect_all(PORT);
+    world.step();
+    let waits = world.place();
+    world.suspend(2_500);
+    world.run(1_000);
+    assert_eq!(world.reason(waits), Some(Reason::Suspended));
+    let view = world.look();
+    assert_eq!((view.state, view.suspended), (SessionState::Live, 1));
+}
+
+#[test]
+fn a_suspension_in_the_drain_still_verifies() {
+    let mut world = World::live();
+    world.resting();
+    world.venue.deaf = vec!["open"];
+    world.cx.now = world.now;
+    world.sender.on_drain(&mut world.cx).expect("no fault");
+    world.run(100);
+    assert!(!world.sender.drained());
+    world.suspend(2_500);
+    world.venue.deaf.clear();
+    world.run(200);
+    assert!(world.sender.drained());
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+    assert_eq!(world.look().suspended, 1);
+}
+
+#[test]
+fn a_step_of_the_time_of_day_is_no_suspension() {
+    let mut world = World::live();
+    for utc in [1_700_003_600_000, 1_699_990_000_000, 0] {
+        world.cx.utc = UtcNs::from_millis(utc);
+        world.run(50);
+        let order = world.place();
+        world.run(50);
+        assert_eq!(world.last(order).1, OrderStatus::New);
+    }
+    let view = world.look();
+    assert_eq!((view.suspended, view.state), (0, SessionState::Live));
+    assert_eq!(world.venue.count("open"), 1);
+}
+
+#[test]
+fn suspensions_are_counted_over_all_generations() {
+    let mut world = World::live();
+    world.suspend(2_500);
+    world.run(200);
+    world.restart();
+    world.run(500);
+    assert_eq!(world.look().suspended, 1);
+}
+
+/// What `change` does to the limits holds for the next order, one decision later.
+#[track_caller]
+fn revised(change: impl FnOnce(&mut Limits), reason: Option<Reason>) {
+    let mut world = World::live();
+    let mut limits = world.limits.newest();
+    change(&mut limits[0].1);
+    world.limits.set(limits);
+    world.run(150);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.reason(order), reason);
+    // The next generation knows them, too.
+    world.settings.limits = world.limits.newest();
+    world.restart();
+    world.run(1_000);
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.reason(order), reason);
+}
+
+#[test]
+fn limits_change_while_the_sender_runs() {
+    revised(|_| {}, None);
+    revised(|l| l.order_qty_max = Qty::from_units(9), Some(Reason::Quantity));
+    revised(|l| l.order_qty_max = Qty::from_units(10), None);
+    revised(|l| l.order_notional_max = Notional::from_units(99_899), Some(Reason::Notional));
+    revised(|l| l.position_max = Qty::from_units(9), Some(Reason::Position));
+    revised(|l| l.open_orders_max = 0, Some(Reason::OpenOrders));
+    revised(|l| l.price_collar_bps = 1, Some(Reason::PriceCollar));
+    revised(|l| l.orders_per_s_max = 0, Some(Reason::OrderRate));
+}
+
+/// The venue refuses to cancel what it is asked to.
+fn refuse_cancels(world: &mut World, ms: u64) {
+    world.venue.deaf = vec!["cancel"];
+    let mut answered = 0;
+    for _ in 0..ms / 10 {
+        world.run(10);
+        let cancels: Vec<u64> =
+            world.venue.asked.iter().filter_map(|text| cancel_seq(text)).collect();
+        for seq in &cancels[answered..] {
+            world.venue.answer(RequestKind::Cancel, *seq, Err(refusal(-2010)));
+        }
+        answered = cancels.len();
+    }
+}
+
+fn cancel_seq(text: &str) -> Option<u64> {
+    text.strip_prefix("cancel ")?.split(' ').next()?.parse().ok()
+}
+
+#[test]
+fn a_stray_that_the_venue_never_cancels_is_reported_and_not_waited_for() {
+    let mut world = World::new();
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    refuse_cancels(&mut world, 3_000);
+    let view = world.look();
+    assert_eq!((view.state, view.stuck), (SessionState::Reconciling, 0), "not given up yet");
+    refuse_cancels(&mut world, 4_000);
+    let view = world.look();
+    assert_eq!((view.state, view.stuck), (SessionState::Live, 1));
+    let order = world.place();
+    world.run(20);
+    assert_eq!(world.last(order).1, OrderStatus::New);
+    // It is still asked to go, and noticed when it does.
+    world.venue.deaf.clear();
+    world.run(1_500);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+    assert_eq!(world.look().stuck, 0);
+}
+
+#[test]
+fn a_stray_that_the_venue_never_cancels_is_not_forgotten_by_the_drain() {
+    let mut world = World::new();
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    refuse_cancels(&mut world, 7_000);
+    assert_eq!(world.look().stuck, 1);
+    world.cx.now = world.now;
+    world.sender.on_drain(&mut world.cx).expect("no fault");
+    refuse_cancels(&mut world, 2_000);
+    assert!(!world.sender.drained(), "the venue still has it");
+}
+
+#[test]
+fn an_order_of_a_dead_generation_that_the_venue_never_cancels_is_not_waited_for() {
+    let mut world = World::live();
+    world.resting();
+    world.restart();
+    refuse_cancels(&mut world, 8_000);
+    let view = world.look();
+    assert_eq!((view.state, view.stuck, view.open.len()), (SessionState::Live, 1, 1));
+}
+
+#[test]
+fn a_rate_limit_does_not_make_an_order_stuck() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.cancel(order);
+    world.venue.deaf = vec!["cancel"];
+    for _ in 0..10 {
+        world.run(1_000);
+        let last = world.venue.asked.iter().rev().find_map(|text| cancel_seq(text));
+        let error = VenueError { status: 429, ..refusal(-1003) };
+        world.venue.answer(RequestKind::Cancel, last.unwrap_or(0), Err(error));
+    }
+    assert_eq!(world.look().stuck, 0);
+}
+
+#[test]
+fn an_order_cancelled_before_it_was_sent_is_withdrawn() {
+    let mut world = World::live();
+    world.journal_stalls = true;
+    let held = world.place();
+    world.step();
+    world.cancel(held);
+    world.run(20);
+    world.journal_stalls = false;
+    world.run(20);
+    assert_eq!(world.last(held), (ExecType::Canceled, OrderStatus::Canceled));
+    let totals = world.look().totals;
+    assert_eq!((totals.sent, totals.cancelled, totals.withdrawn), (0, 0, 1));
+    assert_eq!(world.venue.count("place") + world.venue.count("cancel"), 0);
+}
+
 /// An actor of its own little system, whose health a sender watches.
 struct Neighbour {
     system: Stepper,
@@ -1125,7 +1437,7 @@ fn agree_after(seed: u64) {
     let mut world = World::live();
     let mut placed = Vec::new();
     for _ in 0..300 {
-        match random.u8(0..14) {
+        match random.u8(0..15) {
             0..=3 => placed.push(world.place()),
             4 | 5 => {
                 if let Some(order) = random.choice(&placed).copied() {
@@ -1153,6 +1465,7 @@ fn agree_after(seed: u64) {
                     [vec![], vec!["place"], vec!["cancel"]][random.usize(0..3)].clone()
             }
             12 => world.journal_stalls = random.bool(),
+            13 => world.suspend(random.u64(5..6_000)),
             _ if random.u8(0..5) == 0 => world.restart(),
             _ => world.run(random.u64(0..1_500)),
         }

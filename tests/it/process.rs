@@ -95,6 +95,18 @@ impl Process {
         }
     }
 
+    /// Lets `span` pass, reading what is logged meanwhile.
+    pub(crate) fn idle(&mut self, span: Duration) {
+        let begin = now();
+        loop {
+            let waited = now().since(begin);
+            if waited >= span {
+                return;
+            }
+            self.pump(span - waited);
+        }
+    }
+
     /// The next whole log line that holds `needle`; lines before it are passed over.
     pub(crate) fn wait_line(&mut self, needle: &str) -> String {
         let begin = now();

@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use pindrop::runtime::actor::ActorId;
+
 use super::world::{PORT, simulate};
 
 /// The journal's bytes, all segments in order.
@@ -51,4 +53,38 @@ fn the_same_seed_gives_the_same_journal() {
     assert!(!first.is_empty());
     assert!(first == minute(7), "the same seed gave another journal");
     assert!(first != minute(8), "another seed gave the same journal");
+}
+
+/// The order sender gets no turns for a while in the middle of trading; everything else goes on.
+#[track_caller]
+fn frozen(ms: u64, suspended: u64) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut sim = simulate(3, dir.path(), &[], &["demo.updates_per_s=200"], None);
+    sim.stepper.run_for(Duration::from_secs(5));
+    let health = sim.stepper.health();
+    let index = health.iter().position(|cell| cell.name() == "orders-binance").expect("an actor");
+    let id = ActorId(u16::try_from(index).expect("small"));
+    for _ in 0..3 {
+        sim.stepper.freeze(id, Duration::from_millis(ms));
+        sim.stepper.run_for(Duration::from_millis(ms + 500));
+    }
+    let (seen, sent) = sim.look_at_orders(|view| (view.suspended, view.totals.sent));
+    assert_eq!(seen, suspended, "after three freezes of {ms} ms");
+    sim.stepper.run_for(Duration::from_secs(5));
+    assert!(sim.sent() > sent, "it trades on");
+    assert_eq!(sim.look_at_orders(|view| view.reconnects), 0);
+    sim.kill_switch.trip("the test is over");
+    sim.stepper.run_for(Duration::from_secs(1));
+    let state = sim.venue_state();
+    assert_eq!(sim.position().as_deref(), state["accounts"][0]["positions"][0]["qty"].as_str());
+    let outcome = sim.stepper.drain("the test is over");
+    assert_eq!(outcome.exit_code, 0, "{outcome:#?}");
+    assert_eq!(outcome.actors.iter().map(|a| a.restarts).sum::<u32>(), 0);
+}
+
+#[test]
+fn a_frozen_order_sender_compares_and_trades_on() {
+    frozen(1_500, 0);
+    frozen(2_500, 3);
+    frozen(8_000, 3);
 }

@@ -16,6 +16,7 @@ use pindrop::runtime::system::Wrap;
 use pindrop::sim::settings::{MarketSettings, VenueSettings};
 use pindrop::topology::{Engine, Parts, VenueAccess, World};
 use pindrop::trading::risk::KillSwitch;
+use pindrop::trading::telemetry::OrdersView;
 use pindrop::trading::venue::binance::Credentials;
 use serde_json::Value;
 
@@ -94,6 +95,11 @@ impl Simulation {
     /// Orders sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sources.orders.iter().filter_map(|o| o.read(|v| v.totals.sent)).sum()
+    }
+
+    /// What the first order sender shows of itself.
+    pub(crate) fn look_at_orders<R>(&self, look: impl FnOnce(&OrdersView) -> R) -> R {
+        self.sources.orders[0].read(look).expect("published")
     }
 
     /// The engine's position in its first instrument, as decimal text.

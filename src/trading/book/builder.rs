@@ -30,6 +30,10 @@ const RETRY_DOUBLINGS_MAX: u32 = 5;
 /// then holes in a row count like failures, or a broken feed would spend the venue's whole request weight.
 const CALM_AFTER: Duration = Duration::from_secs(10);
 
+/// A live touch that later updates leave as it is is published again this often: whoever trades on it judges its age,
+/// and it is as young as what confirms it. Far below any sensible limit on that age, and rare beside updates.
+const CONFIRM_EVERY: Duration = Duration::from_millis(250);
+
 /// What a book builder keeps, and its patience.
 #[derive(Clone, Debug)]
 pub struct BookBuilderSettings {
@@ -354,12 +358,15 @@ impl BookBuilder {
         self.publish(n, cx);
     }
 
-    /// Publishes the touch if it, or the state, is another than before.
+    /// Publishes the touch if it, or the state, is another than before, or if it was confirmed a while after that.
     fn publish(&mut self, n: usize, cx: &Cx) {
         let slot = &mut self.slots[n];
         let top = slot.touch(cx.now);
         let state_changed = top.state != slot.top.state;
-        if !state_changed && (top.bid, top.ask) == (slot.top.bid, slot.top.ask) {
+        let confirmed = top.state == BookState::Live
+            && top.stamps.recv.since(slot.top.stamps.recv) >= CONFIRM_EVERY;
+        let same = (top.bid, top.ask) == (slot.top.bid, slot.top.ask);
+        if !state_changed && same && !confirmed {
             return;
         }
         slot.top = top;

@@ -185,6 +185,30 @@ fn the_touch_is_published_when_it_changes() {
 }
 
 #[test]
+fn a_touch_that_updates_confirm_is_published_again_now_and_then() {
+    let mut rig = rig();
+    rig.live();
+    for (id, ms, told) in [
+        (12, 100, false),
+        (13, 249, false),
+        (14, 250, true),
+        (15, 499, false),
+        (16, 600, true),
+        (17, 610, false),
+    ] {
+        let mut deep = delta(id, id);
+        deep.levels[0] = level(50, ms);
+        deep.stamps.recv = MonoNs::from_millis(ms as u64);
+        rig.say(MarketUpdate::Depth(deep));
+        let top = rig.top();
+        assert_eq!(top.map(|t| t.stamps.recv), told.then_some(deep.stamps.recv), "at {ms} ms");
+        assert!(top.is_none_or(|t| t.bid == Some(level(100, 11))), "the same touch");
+    }
+    rig.pass(1_000);
+    assert_eq!(rig.top(), None, "silence confirms nothing");
+}
+
+#[test]
 fn a_gap_is_asked_about_and_healed() {
     let mut rig = rig();
     rig.live();

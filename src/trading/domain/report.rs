@@ -118,11 +118,13 @@ pub enum Reason {
     Venue,
     /// The venue's answer never came and the order is proved not to exist.
     NeverArrived,
+    /// The order sender did not run for a while after this was decided: it is about another market.
+    Suspended,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Quantity,
         Self::PriceStep,
         Self::Notional,
@@ -142,6 +144,7 @@ impl Reason {
         Self::UnknownOrder,
         Self::Venue,
         Self::NeverArrived,
+        Self::Suspended,
     ];
 
     /// The word used in status, metrics and logs.
@@ -166,6 +169,7 @@ impl Reason {
             Self::UnknownOrder => "unknown_order",
             Self::Venue => "venue",
             Self::NeverArrived => "never_arrived",
+            Self::Suspended => "suspended",
         }
     }
 }

@@ -223,7 +223,7 @@ tags!(put_reason, take_reason, Reason {
     Quantity = 1, PriceStep = 2, Notional = 3, Position = 4, OpenOrders = 5, OrderRate = 6,
     PriceCollar = 7, BookState = 8, DecisionAge = 9, KillSwitch = 10, NotTrading = 11,
     SessionDown = 12, JournalDown = 13, Draining = 14, Busy = 15, Restarted = 16,
-    UnknownOrder = 17, Venue = 18, NeverArrived = 19,
+    UnknownOrder = 17, Venue = 18, NeverArrived = 19, Suspended = 20,
 });
 
 /// Appends the payload; the record's kind is returned.

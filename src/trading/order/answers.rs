@@ -171,15 +171,21 @@ impl OrderSender {
                 self.event(at, seq, event, facts)
             }
             (RequestKind::Cancel, Subject::Order(seq)) => {
-                let event = if is_uncertain(error) {
-                    Event::Timeout
-                } else {
-                    Event::CancelReject { unknown }
-                };
-                self.event(at, seq, event, facts)
+                if is_uncertain(error) {
+                    return self.event(at, seq, Event::Timeout, facts);
+                }
+                let refused = u32::from(!unknown && !is_rate_limit(error));
+                self.ledger.orders.edit(seq, |order| order.cancel_refusals += refused);
+                self.event(at, seq, Event::CancelReject { unknown }, facts)
             }
             (RequestKind::Cancel, Subject::Stray(id)) if unknown => {
                 self.reconcile.gone(&id);
+                Ok(())
+            }
+            (RequestKind::Cancel, Subject::Stray(id)) => {
+                if !is_uncertain(error) && !is_rate_limit(error) {
+                    self.reconcile.kept(&id);
+                }
                 Ok(())
             }
             (RequestKind::OrderStatus, Subject::Order(seq)) if unknown => {
@@ -210,11 +216,7 @@ impl OrderSender {
     }
 
     fn heed_rate_limit(&mut self, at: At, error: &VenueError) {
-        const TOO_MANY_REQUESTS: i32 = -1003;
-        const TOO_MANY_ORDERS: i32 = -1015;
-        if !matches!(error.status, 418 | 429)
-            && !matches!(error.code, TOO_MANY_REQUESTS | TOO_MANY_ORDERS)
-        {
+        if !is_rate_limit(error) {
             return;
         }
         let until = match error.retry_after {
@@ -309,6 +311,13 @@ fn is_uncertain(error: &VenueError) -> bool {
     const UNEXPECTED_RESPONSE: i32 = -1006;
     const TIMEOUT: i32 = -1007;
     error.status >= 500 || matches!(error.code, UNEXPECTED_RESPONSE | TIMEOUT)
+}
+
+/// Whether the request was refused because there were too many, whatever it said.
+fn is_rate_limit(error: &VenueError) -> bool {
+    const TOO_MANY_REQUESTS: i32 = -1003;
+    const TOO_MANY_ORDERS: i32 = -1015;
+    matches!(error.status, 418 | 429) || matches!(error.code, TOO_MANY_REQUESTS | TOO_MANY_ORDERS)
 }
 
 /// From `now` until `then`, both the time of day; zero when it is past.

@@ -123,6 +123,7 @@ impl Ledger {
             sent: MonoNs::NEVER,
             check_at: MonoNs::NEVER,
             doomed: false,
+            cancel_refusals: 0,
         };
         if !self.orders.insert(order) {
             return self.refuse(at, intent.order, Some(&new), Reason::Busy);
@@ -254,7 +255,7 @@ impl Ledger {
             self.latency.order_ack.record(at.now.since(order.sent));
         }
         if before.status() != after.status() {
-            self.count_status(after.status(), &facts);
+            self.count_status(&order, &facts);
         }
         if !step.filled.is_zero() {
             let Facts { last_price: price, commission, .. } = facts;
@@ -273,9 +274,10 @@ impl Ledger {
         Ok(step.ask)
     }
 
-    fn count_status(&mut self, status: OrderStatus, facts: &Facts) {
-        match status {
+    fn count_status(&mut self, order: &Order, facts: &Facts) {
+        match order.life.status() {
             OrderStatus::Filled => self.totals.filled += 1,
+            OrderStatus::Canceled if !order.was_sent() => self.totals.withdrawn += 1,
             OrderStatus::Canceled => self.totals.cancelled += 1,
             OrderStatus::Expired => self.totals.expired += 1,
             OrderStatus::Rejected => match facts.reason.filter(|_| facts.exec.is_some()) {

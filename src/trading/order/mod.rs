@@ -16,6 +16,8 @@ mod session;
 mod answers;
 // Comparing our orders and fills with the venue's.
 mod reconcile;
+// What follows when the sender itself did not run.
+mod suspension;
 // What is due by time: overdue answers, cancels, the drain.
 mod upkeep;
 // Orders and positions, and how each fact is told on.

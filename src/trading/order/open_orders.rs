@@ -10,7 +10,7 @@
 
 use crate::clock::MonoNs;
 use crate::trading::domain::{ClientOrderId, InstrumentId, NewOrder, OrderRef, Qty, Side};
-use crate::trading::limits::OPEN_ORDERS_MAX;
+use crate::trading::limits::{CANCEL_REFUSALS_MAX, OPEN_ORDERS_MAX};
 use crate::trading::risk::gate::Approved;
 
 use super::lifecycle::{Lifecycle, Step};
@@ -45,12 +45,19 @@ pub struct Order {
     pub check_at: MonoNs,
     /// Whether it has to go: cancelled, again and again until that is confirmed.
     pub doomed: bool,
+    /// How often the venue refused to cancel it.
+    pub cancel_refusals: u32,
 }
 
 impl Order {
     /// Whether its bytes were handed to a socket.
     pub fn was_sent(&self) -> bool {
         self.sent != MonoNs::NEVER
+    }
+
+    /// Whether the venue refuses to cancel it for good, as it seems.
+    pub fn is_stuck(&self) -> bool {
+        self.cancel_refusals >= CANCEL_REFUSALS_MAX && !self.life.status().is_terminal()
     }
 }
 
@@ -306,6 +313,7 @@ mod tests {
             sent: MonoNs::NEVER,
             check_at: MonoNs::NEVER,
             doomed: false,
+            cancel_refusals: 0,
         }
     }
 

@@ -1,24 +1,27 @@
-//! Comparing our orders and fills with the venue's, on every connection, before anything is traded.
+//! Comparing our orders and fills with the venue's, on every connection and after every suspension, before anything
+//! is traded.
 //!
 //! Four rounds, each begun when the one before is answered completely:
 //! 1. *Listing*: the open orders of every instrument, and the balances. Orders of ours that the table does not have
 //!    (an earlier process's, say) are strays.
 //! 2. *Asking*: every order that we believe open and the venue did not list, until its fate is proved.
 //! 3. *Trades*: those since the newest one counted; the missed ones are applied and reported.
-//! 4. *Clearing*: strays, and orders that have to go, are cancelled one by one, until all are confirmed.
+//! 4. *Clearing*: strays, and orders that have to go, are cancelled one by one, until all are confirmed. One that
+//!    the venue refuses to cancel again and again is not waited for, and shown as stuck; it is still asked to go.
 //!
 //! What always holds: account events flow throughout, and whatever both ways tell us counts once.
 
 use crate::clock::MonoNs;
 use crate::runtime::actor::Fault;
 use crate::trading::domain::{ClientOrderId, InstrumentId, OrderStatus};
-use crate::trading::limits::OPEN_ORDERS_MAX;
+use crate::trading::limits::{CANCEL_REFUSALS_MAX, OPEN_ORDERS_MAX};
 use crate::trading::telemetry::SessionState;
 use crate::trading::venue::{RequestKind, VenueOrder, VenueTrade};
 
 use super::hold::At;
 use super::ledger::Facts;
 use super::lifecycle::Event;
+use super::open_orders::Order;
 use super::sender::OrderSender;
 use super::session::Subject;
 
@@ -48,6 +51,15 @@ pub(super) struct Stray {
     pub(super) id: ClientOrderId,
     /// When to ask for its cancellation (again).
     pub(super) ask_at: MonoNs,
+    /// How often the venue refused to cancel it.
+    pub(super) refusals: u32,
+}
+
+impl Stray {
+    /// Whether the venue refuses to cancel it for good, as it seems.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.refusals >= CANCEL_REFUSALS_MAX
+    }
 }
 
 /// How far the comparison is.
@@ -83,7 +95,14 @@ impl Reconcile {
         let known = self.strays.iter().any(|stray| stray.id == id);
         // More than we can hold are found by the next list.
         if !known && self.strays.len() < OPEN_ORDERS_MAX {
-            self.strays.push(Stray { instrument, id, ask_at: MonoNs::ZERO });
+            self.strays.push(Stray { instrument, id, ask_at: MonoNs::ZERO, refusals: 0 });
+        }
+    }
+
+    /// The venue does not cancel a stray.
+    pub(super) fn kept(&mut self, id: &str) {
+        if let Some(stray) = self.strays.iter_mut().find(|stray| stray.id.as_str() == id) {
+            stray.refusals = stray.refusals.saturating_add(1);
         }
     }
 
@@ -95,8 +114,14 @@ impl Reconcile {
 
 impl OrderSender {
     pub(super) fn begin_reconcile(&mut self, at: At) {
-        self.session.enter(SessionState::Reconciling, at.now);
         self.ledger.vault.count_session();
+        self.compare(at);
+    }
+
+    /// Begins the first round, whatever was under way.
+    pub(super) fn compare(&mut self, at: At) {
+        self.session.enter(SessionState::Reconciling, at.now);
+        self.session.forget_lists();
         self.reconcile.reset();
         self.reconcile.round = Round::Listing;
         self.reconcile.outstanding = self.settings.limits.len() + 1;
@@ -187,8 +212,9 @@ impl OrderSender {
                 self.end_trades_round();
             }
             Round::Clearing => {
-                let goes = orders.iter().any(|o| o.doomed && !o.life.status().is_terminal());
-                if self.reconcile.strays.is_empty() && !goes {
+                let goes = |o: &Order| o.doomed && !o.life.status().is_terminal() && !o.is_stuck();
+                let clear = self.reconcile.strays.iter().all(Stray::is_stuck);
+                if clear && !orders.iter().any(goes) {
                     self.reconcile.round = Round::None;
                     self.session.enter(SessionState::Live, at.now);
                 }

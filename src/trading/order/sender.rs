@@ -3,7 +3,7 @@
 //! Comes in: order intents, touches, the venue's frames. Goes out: orders and cancels to the venue, records to the
 //! journal, reports to strategies. What always holds: no order leaves without the gate's verdict and its record in
 //! the journal; nothing is traded unless the session is live, which it is only after our orders, fills and the
-//! venue's were compared; a cancel always passes; an order nobody knows the fate of counts as working.
+//! venue's were compared, also after a time in which this thread did not run; a cancel always passes; an order nobody knows the fate of counts as working.
 //!
 //! One turn: the venue's word first (a fill may change the verdict on the next order), then touches, then intents,
 //! then what the journal has let go, then whatever is due by time.
@@ -15,12 +15,14 @@ use crate::clock::MonoNs;
 use crate::runtime::actor::{Actor, Cx, Fault, Generation, Stop, Waits, Work};
 use crate::runtime::health::Cell;
 use crate::runtime::mailbox::{Inbox, LatestInbox};
+use crate::runtime::setting::Setting;
 use crate::runtime::view::View;
 use crate::trading::domain::{
-    BookState, CancelOrder, IntentBody, NewOrder, OrderIntent, Reason, Record, TopOfBook,
+    BookState, CancelOrder, InstrumentId, IntentBody, NewOrder, OrderIntent, Reason, Record,
+    TopOfBook,
 };
 use crate::trading::limits::{TURN_MESSAGES_MAX, VIEW_PERIOD};
-use crate::trading::risk::{Approved, Gate, KillSwitch, Situation, Throttle};
+use crate::trading::risk::{Approved, Gate, KillSwitch, Limits, Situation, Throttle};
 use crate::trading::telemetry::{OrderTotals, OrdersView, SessionState};
 use crate::trading::venue::{Balance, OrderDialect, RequestKind};
 
@@ -48,6 +50,7 @@ pub struct OrderSender {
     pub(super) ledger: Ledger,
     pub(super) reconcile: Reconcile,
     pub(super) gate: Gate,
+    limits: Setting<Vec<(InstrumentId, Limits)>>,
     pub(super) kill_switch: KillSwitch,
     /// Whether new orders were allowed in the last turn.
     pub(super) was_enabled: bool,
@@ -62,11 +65,15 @@ pub struct OrderSender {
     /// The book builder's health, and when it was seen at work last.
     pub(super) book_cell: Option<Arc<Cell>>,
     pub(super) sighted: MonoNs,
+    /// When the last suspension of this thread was noticed, and how long it was.
+    pub(super) resumed: MonoNs,
+    pub(super) suspended_for: Duration,
     intents: Inbox<OrderIntent>,
     touches: LatestInbox<TopOfBook>,
     view: View<OrdersView>,
-    next_view: MonoNs,
-    now: MonoNs,
+    pub(super) next_view: MonoNs,
+    /// When the last turn began.
+    pub(super) now: MonoNs,
 }
 
 impl OrderSender {
@@ -84,14 +91,8 @@ impl OrderSender {
         let ids = Ids::new(&settings.engine, settings.boot, generation);
         let ids = ids.map_err(|e| Fault::Config(e.to_string().into()))?;
         let count = settings.instruments.len();
-        let mut limits = vec![None; count];
-        let mut per_s = u32::MAX;
-        for (instrument, its) in &settings.limits {
-            let place = limits.get_mut(instrument.index());
-            *place.ok_or(Fault::Config("limits for an unknown instrument".into()))? = Some(*its);
-            per_s = per_s.min(its.orders_per_s_max);
-        }
-        let per_s = if settings.limits.is_empty() { 0 } else { per_s };
+        let gate = gate_of(count, &settings.limits)
+            .ok_or(Fault::Config("limits for an unknown instrument".into()))?;
         let (journal, cell) = (ports.journal, ports.journal_cell);
         let ledger = Ledger {
             orders: OpenOrders::new(count),
@@ -102,7 +103,7 @@ impl OrderSender {
             instruments: settings.instruments.clone(),
             kept: Vec::with_capacity(count),
             trades: vec![TradeIds::new(); count],
-            throttle: Throttle::new(per_s),
+            throttle: Throttle::new(rate_of(&settings.limits)),
             totals: OrderTotals::default(),
             refused: [0; Reason::ALL.len()],
             latency: Latency::new(),
@@ -111,11 +112,14 @@ impl OrderSender {
         Ok(Self {
             session: Session::new(dialect, dialer, settings.url.clone(), settings.seed),
             reconcile: Reconcile::new(),
-            gate: Gate::new(limits),
+            gate,
+            limits: ports.limits,
             kill_switch: ports.kill_switch,
             was_enabled: true,
             book_cell: ports.book_cell,
             sighted: MonoNs::ZERO,
+            resumed: MonoNs::ZERO,
+            suspended_for: Duration::ZERO,
             tops: vec![None; count],
             balances: Vec::with_capacity(16),
             peers: vec![Peer::default(); ledger.strategies.len()],
@@ -169,6 +173,8 @@ impl OrderSender {
     fn on_place(&mut self, at: At, intent: &OrderIntent, new: &NewOrder) -> Result<(), Fault> {
         let verdict = if self.is_from_the_dead(intent) {
             Err(Reason::Restarted)
+        } else if self.is_from_before(intent) {
+            Err(Reason::Suspended)
         } else if self.ledger.orders.by_ref(intent.order).is_some()
             || !self.ledger.orders.has_room()
         {
@@ -310,6 +316,16 @@ impl OrderSender {
             || self.session.state() == SessionState::Reconciling
     }
 
+    /// Takes limits that a person has changed. What was approved by the old ones and waits for the journal still goes.
+    fn take_limits(&mut self) {
+        let Some(limits) = self.limits.news() else { return };
+        if let Some(gate) = gate_of(self.settings.instruments.len(), &limits) {
+            self.gate = gate;
+            self.ledger.throttle.allow(rate_of(&limits));
+            self.settings.limits = limits;
+        }
+    }
+
     fn publish(&mut self, at: At) {
         self.next_view = at.now.after(VIEW_PERIOD);
         let view = self.view.clone();
@@ -334,6 +350,7 @@ impl Actor for OrderSender {
 
     fn turn(&mut self, cx: &mut Cx) -> Result<Work, Fault> {
         let at = At::of(cx);
+        self.watch_own_gap(at)?;
         self.now = cx.now;
         self.watch(at)?;
         let mut work = self.hear(at)?;
@@ -356,6 +373,7 @@ impl Actor for OrderSender {
             self.ledger.keep_totals();
         }
         if at.now >= self.next_view {
+            self.take_limits();
             self.publish(at);
         }
         self.ledger.hold.wake_journal();
@@ -400,6 +418,20 @@ impl Actor for OrderSender {
         self.ledger.hold.wake_journal();
         self.publish(At::of(cx));
     }
+}
+
+/// The gate of these limits; `None` when they name an instrument that the engine does not have.
+fn gate_of(instruments: usize, limits: &[(InstrumentId, Limits)]) -> Option<Gate> {
+    let mut places = vec![None; instruments];
+    for (instrument, its) in limits {
+        *places.get_mut(instrument.index())? = Some(*its);
+    }
+    Some(Gate::new(places))
+}
+
+/// Orders per second of the account: the least that any of its instruments allows.
+fn rate_of(limits: &[(InstrumentId, Limits)]) -> u32 {
+    limits.iter().map(|(_, its)| its.orders_per_s_max).min().unwrap_or(0)
 }
 
 /// The record of a cancel that is about to be sent.

@@ -158,9 +158,7 @@ impl Session {
 
     /// Gives the connection up and plans the next one, not before the venue wants to hear of us again.
     pub(super) fn lose(&mut self, why: &dyn std::fmt::Display, now: MonoNs, not_before: MonoNs) {
-        self.last_error.clear();
-        // Writing into a string cannot fail.
-        let _ = std::fmt::Write::write_fmt(&mut self.last_error, format_args!("{why}"));
+        self.doubt(why);
         if let Some(mut socket) = self.socket.take() {
             socket.shutdown();
         }
@@ -225,6 +223,28 @@ impl Session {
             place.take()
         } else {
             None
+        }
+    }
+
+    /// Whether requests wait to be written that the connection has not taken yet.
+    pub(super) fn holds_unsent(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.buffered() > 0)
+    }
+
+    /// Notes why the connection is not in use now, although it is not lost.
+    pub(super) fn doubt(&mut self, why: &dyn std::fmt::Display) {
+        self.last_error.clear();
+        // Writing into a string cannot fail.
+        let _ = std::fmt::Write::write_fmt(&mut self.last_error, format_args!("{why}"));
+    }
+
+    /// Passes over what is still to be answered of lists, trades and balances: an answer to an old question must not
+    /// count for a new one. What was asked about single orders stays.
+    pub(super) fn forget_lists(&mut self) {
+        let is_list =
+            |asked: &Asked| matches!(asked.subject, Subject::Session | Subject::Instrument(_));
+        for place in self.asked.iter_mut().filter(|place| place.as_ref().is_some_and(is_list)) {
+            *place = None;
         }
     }
 

@@ -7,6 +7,7 @@ use crate::clock::UtcNs;
 use crate::net::url::WsUrl;
 use crate::runtime::health::Cell;
 use crate::runtime::mailbox::{Inbox, LatestInbox, Outbox};
+use crate::runtime::setting::Setting;
 use crate::runtime::view::View;
 use crate::trading::domain::{
     Entry, ExecutionReport, InstrumentId, Instruments, OrderIntent, TopOfBook, Written,
@@ -91,6 +92,8 @@ pub struct OrderPorts {
     pub book_cell: Option<Arc<Cell>>,
     /// How far the journal has written.
     pub written: Written,
+    /// Limits that replace those of the settings while the sender runs.
+    pub limits: Setting<Vec<(InstrumentId, Limits)>>,
     /// What stops all new orders.
     pub kill_switch: KillSwitch,
     /// What the ops page sees.

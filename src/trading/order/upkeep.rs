@@ -82,6 +82,7 @@ impl OrderSender {
             sent: kept.sent,
             check_at: at.now,
             doomed: true,
+            cancel_refusals: 0,
         };
         self.ledger.orders.insert(order);
         if !order.was_sent() && !order.life.status().is_terminal() {

@@ -20,7 +20,7 @@ use super::open_orders::{Order, PLACES};
 /// Words of one order.
 const ORDER_WORDS: usize = 9;
 /// Words of the totals.
-const TOTAL_WORDS: usize = 9;
+const TOTAL_WORDS: usize = 10;
 /// Words of one position.
 const POSITION_WORDS: usize = 9;
 
@@ -32,6 +32,7 @@ pub struct Vault(Arc<Inner>);
 struct Inner {
     next_seq: AtomicU64,
     sessions: AtomicU64,
+    suspensions: AtomicU64,
     totals: [AtomicU64; TOTAL_WORDS],
     refused: [AtomicU64; Reason::ALL.len()],
     positions: Box<[[AtomicU64; POSITION_WORDS]]>,
@@ -102,6 +103,7 @@ impl Vault {
         Self(Arc::new(Inner {
             next_seq: AtomicU64::new(1),
             sessions: AtomicU64::new(0),
+            suspensions: AtomicU64::new(0),
             totals: Default::default(),
             refused: Default::default(),
             positions: (0..instruments).map(|_| Default::default()).collect(),
@@ -165,6 +167,16 @@ impl Vault {
         load(&self.0.sessions)
     }
 
+    /// Counts a suspension of any generation.
+    pub(super) fn count_suspension(&self) {
+        self.0.suspensions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Suspensions of all generations.
+    pub(super) fn suspensions(&self) -> u64 {
+        load(&self.0.suspensions)
+    }
+
     /// Keeps what became of all orders.
     pub(super) fn keep_totals(&self, totals: &OrderTotals, refused: &[u64; Reason::ALL.len()]) {
         let t = totals;
@@ -178,6 +190,7 @@ impl Vault {
             t.refused,
             t.expired,
             t.duplicates,
+            t.withdrawn,
         ];
         for (word, count) in self.0.totals.iter().zip(counts) {
             word.store(count, Ordering::Relaxed);
@@ -189,8 +202,18 @@ impl Vault {
 
     /// What became of all orders.
     pub(super) fn totals(&self) -> (OrderTotals, [u64; Reason::ALL.len()]) {
-        let [sent, acknowledged, filled, fills, cancelled, rejected, refused, expired, duplicates] =
-            self.0.totals.each_ref().map(load);
+        let [
+            sent,
+            acknowledged,
+            filled,
+            fills,
+            cancelled,
+            rejected,
+            refused,
+            expired,
+            duplicates,
+            withdrawn,
+        ] = self.0.totals.each_ref().map(load);
         let totals = OrderTotals {
             sent,
             acknowledged,
@@ -202,6 +225,7 @@ impl Vault {
             expired,
             unknown: 0,
             duplicates,
+            withdrawn,
         };
         (totals, self.0.refused.each_ref().map(load))
     }

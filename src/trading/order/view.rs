@@ -14,6 +14,9 @@ impl OrderSender {
         view.last_error.clear();
         view.last_error.push_str(&self.session.last_error);
         view.reconnects = self.ledger.vault.sessions().saturating_sub(1);
+        view.suspended = self.ledger.vault.suspensions();
+        view.suspended_for = self.suspended_for;
+        view.stuck = self.stuck();
         view.trading = self.kill_switch.state().enabled()
             && self.session.state() == SessionState::Live
             && self.ledger.hold.is_up()
@@ -30,6 +33,13 @@ impl OrderSender {
         view.balances.clear();
         view.balances.extend_from_slice(&self.balances);
         self.ledger.latency.fill_view(&mut view.latency);
+    }
+
+    /// Open orders that the venue refuses to cancel again and again.
+    fn stuck(&self) -> u64 {
+        let strays = self.reconcile.strays.iter().filter(|stray| stray.is_stuck()).count();
+        let orders = self.ledger.orders.iter().filter(|order| order.is_stuck()).count();
+        (strays + orders) as u64
     }
 
     fn position_view(&self, instrument: InstrumentId) -> PositionView {

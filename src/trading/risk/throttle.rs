@@ -24,6 +24,16 @@ impl Throttle {
         Self { moments: vec![None; per_s as usize].into_boxed_slice(), oldest: 0 }
     }
 
+    /// Lets `per_s` orders pass in any second from now on; what passed in the last second still counts.
+    pub fn allow(&mut self, per_s: u32) {
+        let (newer, older) = (&self.moments[..self.oldest], &self.moments[self.oldest..]);
+        let newest_first = newer.iter().rev().chain(older.iter().rev()).flatten();
+        let mut moments: Vec<_> = newest_first.take(per_s as usize).copied().map(Some).collect();
+        moments.resize(per_s as usize, None);
+        moments.reverse();
+        (self.moments, self.oldest) = (moments.into_boxed_slice(), 0);
+    }
+
     /// Whether one more may pass at `now`.
     pub fn has_room(&self, now: MonoNs) -> bool {
         match self.moments.get(self.oldest) {
@@ -63,6 +73,26 @@ mod tests {
     #[test]
     fn zero_lets_nothing_pass() {
         assert!(!Throttle::new(0).has_room(MonoNs::from_millis(5_000)));
+    }
+
+    #[test]
+    fn a_change_forgets_nobody() {
+        let at = MonoNs::from_millis;
+        let mut throttle = Throttle::new(3);
+        for ms in [0, 100, 200, 1_100] {
+            throttle.count(at(ms));
+        }
+        throttle.allow(2);
+        assert!(!throttle.has_room(at(1_150)), "200 and 1,100 passed");
+        assert!(throttle.has_room(at(1_200)));
+        throttle.allow(4);
+        for _ in 0..2 {
+            assert!(throttle.has_room(at(1_199)));
+            throttle.count(at(1_199));
+        }
+        assert!(!throttle.has_room(at(1_199)));
+        throttle.allow(0);
+        assert!(!throttle.has_room(at(9_000)));
     }
 
     proptest::proptest! {

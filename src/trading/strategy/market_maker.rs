@@ -19,7 +19,7 @@ use crate::trading::domain::{
     Price, Qty, Reason, Rules, Side, TimeInForce, TopOfBook,
 };
 
-use super::{BuildError, Desk, Strategy};
+use super::{BuildError, Desk, Parameters, Strategy};
 
 /// Digits behind the point of a number of basis points.
 const BPS_DECIMALS: u8 = 3;
@@ -61,9 +61,9 @@ impl Default for MarketMakerConfig {
     }
 }
 
-/// The parameters in units.
-#[derive(Clone, Copy, Debug)]
-struct Params {
+/// The parameters, checked and in units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
     half_spread: i128,
     skew: i128,
     requote: i128,
@@ -92,8 +92,8 @@ pub struct MarketMaker {
     last_refusal: Option<Reason>,
 }
 
-impl MarketMaker {
-    /// A market maker in `instrument`.
+impl Params {
+    /// The parameters in the units of `instrument`.
     ///
     /// # Errors
     /// Names the parameter that is no number of its scale, or zero where that makes no sense.
@@ -107,7 +107,7 @@ impl MarketMaker {
             Ok(0) => Err(BuildError::new(format!("{key}: must be above 0"))),
             other => other.map(Qty::from_units),
         };
-        let params = Params {
+        Ok(Self {
             half_spread: bps("spread_bps", &config.spread_bps)? / 2,
             skew: bps("skew_bps", &config.skew_bps)?,
             requote: bps("requote_bps", &config.requote_bps)?,
@@ -115,16 +115,22 @@ impl MarketMaker {
             inventory_limit: qty("inventory_limit", &config.inventory_limit)?,
             interval: Duration::from_millis(config.min_requote_interval_ms),
             join_touch: config.join_touch,
-        };
-        Ok(Self {
-            instrument: instrument.id,
+        })
+    }
+}
+
+impl MarketMaker {
+    /// A market maker in `instrument`.
+    pub fn new(params: Params, instrument: InstrumentId) -> Self {
+        Self {
+            instrument,
             params,
             top: None,
             bid: Quote::default(),
             ask: Quote::default(),
             fills: 0,
             last_refusal: None,
-        })
+        }
     }
 
     /// Brings both quotes to where they should be.
@@ -220,7 +226,7 @@ struct Wanted {
 /// How long a side pauses after a refusal: as long as its cause usually lasts.
 fn pause(reason: Reason) -> Duration {
     let ms = match reason {
-        Reason::DecisionAge | Reason::Busy => 100,
+        Reason::DecisionAge | Reason::Busy | Reason::Suspended => 100,
         Reason::BookState | Reason::Venue | Reason::PriceCollar => 250,
         Reason::Restarted | Reason::NeverArrived | Reason::UnknownOrder => 500,
         Reason::SessionDown
@@ -240,6 +246,12 @@ fn pause(reason: Reason) -> Duration {
 }
 
 impl Strategy for MarketMaker {
+    /// Quotes that no longer fit are replaced at the next book.
+    fn revise(&mut self, parameters: &Parameters) {
+        let Parameters::MarketMaker(params) = parameters;
+        self.params = *params;
+    }
+
     fn on_book(&mut self, top: &TopOfBook, desk: &mut Desk<'_>) {
         if top.instrument == self.instrument {
             self.top = Some(*top);
@@ -329,7 +341,10 @@ mod tests {
             let positions = Box::new(move |_| SignedQty::from_units(held.load(Ordering::Relaxed)));
             let instruments = Arc::from(vec![instrument()]);
             Self {
-                maker: MarketMaker::new(&config, &instrument()).expect("good parameters"),
+                maker: {
+                    let params = Params::new(&config, &instrument()).expect("good parameters");
+                    MarketMaker::new(params, instrument().id)
+                },
                 drawer: Drawer::new(0, mailbox.outbox(), instruments, positions),
                 intents: mailbox.inbox(),
                 position,
@@ -469,9 +484,9 @@ mod tests {
     #[test]
     fn parameters_are_checked_by_name() {
         let bad = MarketMakerConfig { spread_bps: "x".to_owned(), ..MarketMakerConfig::default() };
-        let error = MarketMaker::new(&bad, &instrument()).err().expect("refused").to_string();
+        let error = Params::new(&bad, &instrument()).expect_err("refused").to_string();
         assert!(error.starts_with("spread_bps"), "{error}");
         let zero = MarketMakerConfig { order_qty: "0".to_owned(), ..MarketMakerConfig::default() };
-        assert!(MarketMaker::new(&zero, &instrument()).is_err());
+        assert!(Params::new(&zero, &instrument()).is_err());
     }
 }

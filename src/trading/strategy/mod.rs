@@ -53,7 +53,8 @@
 //! }
 //! ```
 //!
-//! To make a new kind known to the configuration, add it to [`build`].
+//! To make a new kind known to the configuration, add it to [`Parameters`]; to let its parameters change while it runs,
+//! implement [`Strategy::revise`].
 
 use std::fmt;
 
@@ -90,6 +91,9 @@ pub trait Strategy: Send {
     /// The engine stops: nothing can be placed after this call. Open orders are cancelled by the order sender.
     fn on_drain(&mut self, _desk: &mut Desk<'_>) {}
 
+    /// A person has changed the parameters. Called between two other calls; open orders are as they were.
+    fn revise(&mut self, _parameters: &Parameters) {}
+
     /// One line about what it thinks, for the ops page; written a few times per second.
     fn note(&self, _now: MonoNs, _out: &mut String) {}
 }
@@ -112,26 +116,45 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Every kind that [`build`] knows.
+/// Every kind that [`Parameters`] knows.
 pub const KINDS: [&str; 1] = ["market_maker"];
 
-/// Builds a strategy of `kind` that trades `instrument`, from the keys of its configuration table that are its own.
-///
-/// # Errors
-/// An unknown kind, an unknown key, or a value that is no number of the instrument's scale.
-pub fn build(
-    kind: &str,
-    params: toml::Table,
-    instrument: &Instrument,
-) -> Result<Box<dyn Strategy>, BuildError> {
-    match kind {
-        "market_maker" => {
-            let config: market_maker::MarketMakerConfig =
-                params.try_into().map_err(|e: toml::de::Error| BuildError::new(e.message()))?;
-            Ok(Box::new(market_maker::MarketMaker::new(&config, instrument)?))
+/// The parameters of one kind of strategy, checked and in the units of its instrument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parameters {
+    /// Of the market maker.
+    MarketMaker(market_maker::Params),
+}
+
+impl Parameters {
+    /// Reads the parameters of a strategy of `kind` that trades `instrument`, from the keys of its configuration table
+    /// that are its own.
+    ///
+    /// # Errors
+    /// An unknown kind, an unknown key, or a value that is no number of the instrument's scale.
+    pub fn read(
+        kind: &str,
+        table: toml::Table,
+        instrument: &Instrument,
+    ) -> Result<Self, BuildError> {
+        match kind {
+            "market_maker" => {
+                let config: market_maker::MarketMakerConfig =
+                    table.try_into().map_err(|e: toml::de::Error| BuildError::new(e.message()))?;
+                market_maker::Params::new(&config, instrument).map(Self::MarketMaker)
+            }
+            other => {
+                Err(BuildError::new(format!("unknown kind {other:?}; known: {}", KINDS.join(", "))))
+            }
         }
-        other => {
-            Err(BuildError::new(format!("unknown kind {other:?}; known: {}", KINDS.join(", "))))
+    }
+
+    /// A strategy with these parameters that trades `instrument`.
+    pub fn build(&self, instrument: &Instrument) -> Box<dyn Strategy> {
+        match self {
+            Self::MarketMaker(params) => {
+                Box::new(market_maker::MarketMaker::new(*params, instrument.id))
+            }
         }
     }
 }

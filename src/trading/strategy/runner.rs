@@ -11,6 +11,7 @@ use crate::clock::{MonoNs, UtcNs};
 use crate::runtime::actor::{Actor, Cx, Fault, Stop, Waits, Work};
 use crate::runtime::health::Cell;
 use crate::runtime::mailbox::{Inbox, LatestInbox, Outbox};
+use crate::runtime::setting::Setting;
 use crate::runtime::view::View;
 use crate::trading::domain::{
     ClientOrderId, Commission, ExecType, ExecutionReport, Instruments, OrderIntent, OrderStatus,
@@ -19,8 +20,8 @@ use crate::trading::domain::{
 use crate::trading::limits::{TURN_MESSAGES_MAX, VIEW_PERIOD};
 use crate::trading::telemetry::StrategyView;
 
-use super::Strategy;
 use super::desk::{Desk, Drawer, OwnOrder, Positions};
+use super::{Parameters, Strategy};
 
 /// How long after the order sender's restart its word about an order is awaited: it speaks of all it knows at once.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -50,6 +51,8 @@ pub struct StrategyPorts {
     pub positions: Positions,
     /// The order sender's health; `None` for one that never fails.
     pub orders_cell: Option<Arc<Cell>>,
+    /// Parameters that replace those that the strategy was built with; `None` for one that has none.
+    pub parameters: Option<Setting<Parameters>>,
     /// What the ops page sees.
     pub view: View<StrategyView>,
 }
@@ -67,6 +70,7 @@ pub struct StrategyRunner {
     orders_restarted: MonoNs,
     timer: Duration,
     next_timer: MonoNs,
+    parameters: Option<Setting<Parameters>>,
     view: View<StrategyView>,
     next_view: MonoNs,
     seen: Seen,
@@ -98,6 +102,7 @@ impl StrategyRunner {
             orders_restarted: MonoNs::NEVER,
             timer,
             next_timer: MonoNs::ZERO,
+            parameters: ports.parameters,
             view: ports.view,
             next_view: MonoNs::ZERO,
             seen: Seen::default(),
@@ -226,6 +231,9 @@ impl Actor for StrategyRunner {
             self.strategy.on_timer(&mut desk);
         }
         if cx.now >= self.next_view {
+            if let Some(changed) = self.parameters.as_ref().and_then(Setting::news) {
+                self.strategy.revise(&changed);
+            }
             self.publish(cx.now);
         }
         Ok(work)
@@ -308,6 +316,7 @@ mod tests {
                 intents: intents.outbox(),
                 positions: Box::new(|_| SignedQty::ZERO),
                 orders_cell: None,
+                parameters: None,
                 view: view.clone(),
             };
             let settings = StrategySettings {
