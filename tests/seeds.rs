@@ -6,7 +6,9 @@
 //! runs N seeds in place of 10,000; `PINDROP_SEED=n` runs that one and says what the supervisor said. A canary run
 //! breaks a promise on purpose, and must be caught.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -60,7 +62,11 @@ struct Shared {
     fenced: AtomicBool,
     sent_while_fenced: AtomicU64,
     alive: Vec<AtomicI32>,
+    /// Messages that the actors say they had in hand, those that they made themselves included.
     handled: Vec<AtomicU64>,
+    made: AtomicU64,
+    /// Panics with a message in hand that came from a mailbox.
+    panicked: Vec<AtomicU64>,
     starts: Vec<AtomicU32>,
 }
 
@@ -94,10 +100,13 @@ struct Toy {
 }
 
 impl Toy {
-    fn handle(&mut self, message: u64) -> Result<Work, Fault> {
+    fn handle(&mut self, message: u64, taken: bool) -> Result<Work, Fault> {
         let shared = &self.alive.shared;
         let seen = shared.handled[self.alive.index].fetch_add(1, Ordering::Relaxed) + 1;
-        assert!(!self.script.panics_at.contains(&seen), "scripted panic");
+        if self.script.panics_at.contains(&seen) {
+            shared.panicked[self.alive.index].fetch_add(u64::from(taken), Ordering::Relaxed);
+            panic!("scripted panic");
+        }
         if self.script.fails_at.contains(&seen) {
             return Err(Fault::fatal("scripted fault"));
         }
@@ -138,15 +147,16 @@ impl Actor for Toy {
                 work = Work::Busy;
             }
             if let Some(message) = self.inboxes[i].take(cx) {
-                return self.handle(message);
+                return self.handle(message, true);
             }
         }
         if let Some((_, message)) = self.newest.as_mut().and_then(|n| n.take(cx)) {
-            return self.handle(message);
+            return self.handle(message, true);
         }
         if self.source && !cx.draining() && self.produced < cx.now.as_nanos() / 5_000_000 {
             self.produced = cx.now.as_nanos() / 5_000_000;
-            return self.handle(self.produced);
+            self.alive.shared.made.fetch_add(1, Ordering::Relaxed);
+            return self.handle(self.produced, false);
         }
         if cx.draining() {
             self.drain_left = self.drain_left.map(|n| n.saturating_sub(1));
@@ -174,7 +184,13 @@ struct Said {
     exits: Vec<(String, u32)>,
     drains: u32,
     escalations: u32,
+    /// How often each of its events was said.
+    events: BTreeMap<&'static str, u64>,
 }
+
+/// What happened in the trials of a worker: events, and exits by code. A simulation in which nothing goes wrong
+/// proves nothing.
+type Seen = BTreeMap<String, u64>;
 
 /// One seed's system under its faults.
 struct Trial {
@@ -304,6 +320,7 @@ impl Trial {
         let shared = Arc::new(Shared {
             alive: counters(),
             handled: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            panicked: (0..count).map(|_| AtomicU64::new(0)).collect(),
             starts: (0..count).map(|_| AtomicU32::new(0)).collect(),
             ..Shared::default()
         });
@@ -342,8 +359,8 @@ impl Trial {
         Self { random, stepper, shared, said, actors, drained_at, generations, groups }
     }
 
-    /// Runs to the end; what promise was broken.
-    fn run(mut self) -> Result<(), String> {
+    /// Runs to the end and adds to `seen` what happened; what promise was broken.
+    fn run(mut self, seen: &mut Seen) -> Result<(), String> {
         let stop = MonoNs::from_millis(self.random.u64(0..RUN_MAX_MS));
         let mut next_fault = MonoNs::from_millis(self.random.u64(1..3_000));
         let handle = self.stepper.stop_handle();
@@ -362,6 +379,10 @@ impl Trial {
             self.stepper.step();
             self.check()?;
         }
+        for (event, count) in &self.said().events {
+            *seen.entry((*event).to_owned()).or_default() += count;
+        }
+        *seen.entry(format!("exit {}", self.stepper.exit_code().unwrap_or(-1))).or_default() += 1;
         self.check_end()
     }
 
@@ -442,6 +463,7 @@ impl Trial {
         if exits.len() != reports {
             return Err("a life was reported twice".to_owned());
         }
+        self.check_books()?;
         for (i, starts) in self.shared.starts.iter().enumerate() {
             let (name, starts) = (format!("toy{i}"), starts.load(Ordering::Relaxed));
             for generation in 1..starts {
@@ -450,6 +472,29 @@ impl Trial {
                         "{name}: the end of generation {generation} was not reported"
                     ));
                 }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Trial {
+    /// The mailboxes' books must agree with what the actors say.
+    fn check_books(&self) -> Result<(), String> {
+        for (i, actor) in self.actors.iter().enumerate() {
+            let (mut taken, mut lost) = (0, 0);
+            for edge in self.stepper.edges().iter().filter(|e| e.spec().to == *actor) {
+                let counts = edge.counts();
+                taken += counts.handled + counts.lost_in_flight;
+                lost += counts.lost_in_flight;
+            }
+            let made = if i == 0 { self.shared.made.load(Ordering::Relaxed) } else { 0 };
+            let said = self.shared.handled[i].load(Ordering::Relaxed) - made;
+            let panicked = self.shared.panicked[i].load(Ordering::Relaxed);
+            if (taken, lost) != (said, panicked) {
+                return Err(format!(
+                    "toy{i}: {taken} taken, {lost} lost by the books; {said} and {panicked} by its own"
+                ));
             }
         }
         Ok(())
@@ -475,6 +520,7 @@ fn listen(builder: &mut SystemBuilder, said: &Arc<Mutex<Said>>, shared: &Arc<Sha
             "escalate" => said.escalations += 1,
             _ => {}
         }
+        *said.events.entry(event.name).or_default() += 1;
         if verbose {
             eprintln!("{}", event.text);
         }
@@ -482,9 +528,9 @@ fn listen(builder: &mut SystemBuilder, said: &Arc<Mutex<Said>>, shared: &Arc<Sha
 }
 
 /// Runs one seed; a broken promise, or a panic outside the actors, comes back with the seed.
-fn run(seed: u64, canary: Canary) -> Result<(), String> {
-    let outcome = std::panic::catch_unwind(|| Trial::new(seed, canary).run());
-    match outcome {
+fn run(seed: u64, canary: Canary, seen: &mut Seen) -> Result<(), String> {
+    let trial = AssertUnwindSafe(|| Trial::new(seed, canary).run(seen));
+    match std::panic::catch_unwind(trial) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => Err(format!("PINDROP_SEED={seed}: {why}")),
         Err(_) => Err(format!("PINDROP_SEED={seed}: the harness or the supervisor panicked")),
@@ -496,7 +542,7 @@ fn s34_every_promise_holds_under_ten_thousand_seeds() {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     if let Some(seed) = number("PINDROP_SEED") {
         eprintln!("seed {seed}");
-        run(seed, Canary::None).expect("every promise");
+        run(seed, Canary::None, &mut Seen::new()).expect("every promise");
         return;
     }
     let seeds = number("PINDROP_SEEDS").unwrap_or(SEEDS);
@@ -504,27 +550,56 @@ fn s34_every_promise_holds_under_ten_thousand_seeds() {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     let workers: Vec<_> = (0..threads)
         .map(|worker| {
-            let body = move || {
-                let mut broken = String::new();
-                for seed in (worker..seeds).step_by(usize::try_from(threads).unwrap_or(1)) {
-                    if let Err(why) = run(seed, Canary::None) {
-                        // Writing to a string cannot fail.
-                        let _ = writeln!(broken, "{why}");
-                    }
-                }
-                broken
-            };
-            thread::spawn(&format!("seeds-{worker}"), body).expect("a thread")
+            let mine = (worker..seeds).step_by(usize::try_from(threads).unwrap_or(1));
+            thread::spawn(&format!("seeds-{worker}"), move || trials(mine)).expect("a thread")
         })
         .collect();
-    let broken: String = workers.into_iter().map(|w| w.join().expect("caught")).collect();
+    let (mut broken, mut seen) = (String::new(), Seen::new());
+    for worker in workers {
+        let (why, what) = worker.join().expect("a worker catches what panics");
+        broken.push_str(&why);
+        what.into_iter().for_each(|(event, count)| *seen.entry(event).or_default() += count);
+    }
+    eprintln!("seen: {seen:?}");
     assert!(broken.is_empty(), "{broken}");
+    if seeds >= SEEDS {
+        let expected = [
+            "actor.ready",
+            "restart.scheduled",
+            "restart.group",
+            "escalate",
+            "stall.warn",
+            "stall.clear",
+            "wedge.interrupt",
+            "wedge.exit",
+            "drain.late",
+            "sup.suspended",
+            "exit 0",
+            "exit 70",
+            "exit 75",
+            "exit 76",
+        ];
+        let missing: Vec<_> = expected.iter().filter(|e| !seen.contains_key(**e)).collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
+}
+
+/// The broken promises of some seeds, one line each, and what was seen.
+fn trials(seeds: impl Iterator<Item = u64>) -> (String, Seen) {
+    let (mut broken, mut seen) = (String::new(), Seen::new());
+    for seed in seeds {
+        if let Err(why) = run(seed, Canary::None, &mut seen) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(broken, "{why}");
+        }
+    }
+    (broken, seen)
 }
 
 /// The checks must see what they are there to see.
 #[track_caller]
 fn caught(canary: Canary, needle: &str) {
-    let found = (0..500).find_map(|seed| run(seed, canary).err());
+    let found = (0..500).find_map(|seed| run(seed, canary, &mut Seen::new()).err());
     assert!(found.as_ref().is_some_and(|why| why.contains(needle)), "{canary:?}: {found:?}");
 }
 
