@@ -124,7 +124,8 @@ fn try_run(args: &DrillArgs, signals: &Signals) -> Result<u8, Refusal> {
     }
     Ok(match interrupted {
         Some(code) => code,
-        None if table::any_broken(&rows) => EXIT_BROKEN,
+        None if table::count(&rows, Verdict::Broken) > 0 => EXIT_BROKEN,
+        None if table::count(&rows, Verdict::NotPlayed) > 0 => ExitCode::SystemRefused as u8,
         None => 0,
     })
 }
@@ -178,9 +179,20 @@ fn exit_code_of(signal: &str) -> u8 {
     }
 }
 
+/// Plays a drill; a second time when the drill itself failed, which says nothing of the engine.
 fn play_one(setup: &Setup, signals: &Signals, drill: &Drill, folder: &Folder) -> Row {
+    let first = play_once(setup, signals, drill, folder.path.join(&drill.name));
+    let row = if first.verdict == Verdict::NotPlayed {
+        print_error(&format!("  {} is played again: {}", drill.name, first.reasons().join("; ")));
+        play_once(setup, signals, drill, folder.path.join(format!("{}-again", drill.name)))
+    } else {
+        first
+    };
+    folder.sort_out(row)
+}
+
+fn play_once(setup: &Setup, signals: &Signals, drill: &Drill, dir: PathBuf) -> Row {
     let begin = Clock::System.now();
-    let dir = folder.path.join(&drill.name);
     let updates = script::updates_per_s(&drill.play);
     let (facts, halt) = match Stage::open(setup, signals, &dir, updates) {
         Ok(mut stage) => {
@@ -190,13 +202,7 @@ fn play_one(setup: &Setup, signals: &Signals, drill: &Drill, folder: &Folder) ->
         Err(halt) => (stage::Facts::default(), Some(halt)),
     };
     let took = Clock::System.now().since(begin);
-    let mut row = Row::new(&drill.name, drill.promise, facts, halt, took);
-    if folder.keeps_all || row.verdict == Verdict::Broken {
-        row.folder = Some(dir);
-    } else if let Err(e) = std::fs::remove_dir_all(&dir) {
-        print_error(&format!("pindrop drill: {}: {e}", dir.display()));
-    }
-    row
+    Row { folder: Some(dir), ..Row::new(&drill.name, drill.promise, facts, halt, took) }
 }
 
 /// Where the drills' folders are.
@@ -214,6 +220,19 @@ impl Folder {
         };
         std::fs::create_dir_all(&path)?;
         Ok(Self { path, keeps_all: keep.is_some() })
+    }
+
+    /// Removes the folder of a drill that nobody will look into.
+    fn sort_out(&self, mut row: Row) -> Row {
+        let wanted = matches!(row.verdict, Verdict::Broken | Verdict::NotPlayed);
+        if !self.keeps_all
+            && !wanted
+            && let Some(dir) = row.folder.take()
+            && let Err(e) = std::fs::remove_dir_all(&dir)
+        {
+            print_error(&format!("pindrop drill: {}: {e}", dir.display()));
+        }
+        row
     }
 
     /// Removes what nobody needs any more; a folder with something in it stays.

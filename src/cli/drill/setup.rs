@@ -124,6 +124,11 @@ impl Setup {
         said.unwrap_or_else(default_stall_limit)
     }
 
+    /// Whether an order waits until its record is written.
+    pub(super) fn orders_wait_for_the_journal(&self) -> bool {
+        self.config.journal.orders_wait
+    }
+
     /// Restarts of one actor before the engine gives up.
     pub(super) fn restarts_max(&self) -> u32 {
         self.config.supervisor.restarts_max

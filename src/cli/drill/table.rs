@@ -15,8 +15,10 @@ pub(super) enum Verdict {
     Passed,
     /// It was not.
     Broken,
-    /// Nothing was proved.
+    /// Nothing was proved, for there was nothing to break.
     Skipped,
+    /// Nothing was proved, for the drill itself failed.
+    NotPlayed,
 }
 
 impl Verdict {
@@ -25,6 +27,7 @@ impl Verdict {
             Self::Passed => "passed",
             Self::Broken => "BROKEN",
             Self::Skipped => "skipped",
+            Self::NotPlayed => "not played",
         }
     }
 }
@@ -35,8 +38,8 @@ pub(super) struct Row {
     pub(super) promise: &'static str,
     pub(super) verdict: Verdict,
     pub(super) facts: Facts,
-    /// Why it was skipped.
-    pub(super) skipped: Option<String>,
+    /// Why nothing was proved.
+    pub(super) unproved: Option<String>,
     pub(super) took: Duration,
     /// Where the logs are, if they were kept.
     pub(super) folder: Option<PathBuf>,
@@ -51,24 +54,27 @@ impl Row {
         halt: Option<Halt>,
         took: Duration,
     ) -> Self {
-        let mut skipped = None;
-        match halt {
-            Some(Halt::Broken(why) | Halt::System(why)) => facts.wrong.push(why),
-            Some(Halt::Interrupted(signal)) => skipped = Some(format!("interrupted by {signal}")),
-            Some(Halt::Skipped(why)) => skipped = Some(why),
-            None => {}
-        }
-        let verdict = match (&facts.wrong[..], &skipped) {
-            ([], None) => Verdict::Passed,
-            ([], Some(_)) => Verdict::Skipped,
-            _ => Verdict::Broken,
+        let (mut verdict, unproved) = match halt {
+            None => (Verdict::Passed, None),
+            Some(Halt::Broken(why)) => {
+                facts.wrong.push(why);
+                (Verdict::Broken, None)
+            }
+            Some(Halt::Skipped(why)) => (Verdict::Skipped, Some(why)),
+            Some(Halt::Interrupted(signal)) => {
+                (Verdict::Skipped, Some(format!("interrupted by {signal}")))
+            }
+            Some(Halt::System(why)) => (Verdict::NotPlayed, Some(why)),
         };
-        Self { name: name.to_owned(), promise, verdict, facts, skipped, took, folder: None }
+        if !facts.wrong.is_empty() {
+            verdict = Verdict::Broken;
+        }
+        Self { name: name.to_owned(), promise, verdict, facts, unproved, took, folder: None }
     }
 
     /// What is wrong, or why nothing was proved.
     pub(super) fn reasons(&self) -> Vec<&str> {
-        self.facts.wrong.iter().chain(&self.skipped).map(String::as_str).collect()
+        self.facts.wrong.iter().chain(&self.unproved).map(String::as_str).collect()
     }
 
     fn cells(&self) -> [String; 7] {
@@ -101,14 +107,9 @@ impl Row {
     }
 }
 
-/// How many rows came to what.
-fn count(rows: &[Row], verdict: Verdict) -> usize {
+/// How many rows came to `verdict`.
+pub(super) fn count(rows: &[Row], verdict: Verdict) -> usize {
     rows.iter().filter(|row| row.verdict == verdict).count()
-}
-
-/// Whether a promise was broken.
-pub(super) fn any_broken(rows: &[Row]) -> bool {
-    count(rows, Verdict::Broken) > 0
 }
 
 /// The lines of the table, and a last one that sums up.
@@ -131,27 +132,25 @@ pub(super) fn lines(rows: &[Row], took: Duration) -> Vec<String> {
         lines.extend(row.reasons().iter().map(|why| format!("  ! {why}")));
         if row.verdict == Verdict::Broken {
             lines.push(format!("  ! the promise: {}", row.promise));
+        }
+        if row.verdict != Verdict::Passed {
             lines.extend(row.folder.iter().map(|dir| format!("  ! logs: {}", dir.display())));
         }
     }
-    lines.push(format!(
-        "{} drills in {}: {} passed, {} broken, {} skipped",
-        rows.len(),
-        short(took),
-        count(rows, Verdict::Passed),
-        count(rows, Verdict::Broken),
-        count(rows, Verdict::Skipped)
-    ));
+    let counts = [Verdict::Passed, Verdict::Broken, Verdict::Skipped, Verdict::NotPlayed]
+        .map(|verdict| format!("{} {}", count(rows, verdict), verdict.label().to_lowercase()));
+    lines.push(format!("{} drills in {}: {}", rows.len(), short(took), counts.join(", ")));
     lines
 }
 
 /// Everything, as one JSON object.
 pub(super) fn json(rows: &[Row], changes: &[String], took: Duration) -> Value {
     json!({
-        "ok": !any_broken(rows),
+        "ok": count(rows, Verdict::Broken) + count(rows, Verdict::NotPlayed) == 0,
         "passed": count(rows, Verdict::Passed),
         "broken": count(rows, Verdict::Broken),
         "skipped": count(rows, Verdict::Skipped),
+        "not_played": count(rows, Verdict::NotPlayed),
         "took_ms": took.as_millis(),
         "changes": changes,
         "drills": rows.iter().map(Row::json).collect::<Vec<_>>(),
@@ -176,6 +175,7 @@ mod tests {
         check(row(&[], Some(Halt::Broken("late".to_owned()))), Verdict::Broken);
         check(row(&[], Some(Halt::Skipped("quiet".to_owned()))), Verdict::Skipped);
         check(row(&["late"], Some(Halt::Skipped("quiet".to_owned()))), Verdict::Broken);
+        check(row(&[], Some(Halt::System("no room".to_owned()))), Verdict::NotPlayed);
     }
 
     #[test]
@@ -183,7 +183,10 @@ mod tests {
         let rows = [row(&["late"], None), row(&[], None)];
         let text = lines(&rows, Duration::from_secs(3)).join("\n");
         assert!(text.contains("! late") && text.contains("! the promise: It holds."), "{text}");
-        assert!(text.ends_with("2 drills in 3.0 s: 1 passed, 1 broken, 0 skipped"), "{text}");
+        assert!(
+            text.ends_with("2 drills in 3.0 s: 1 passed, 1 broken, 0 skipped, 0 not played"),
+            "{text}"
+        );
         let value = json(&rows, &[], Duration::from_secs(3));
         assert_eq!((value["ok"].clone(), value["broken"].clone()), (json!(false), json!(1)));
         assert_eq!(value["drills"][0]["reasons"][0], "late");
