@@ -5,7 +5,9 @@
 //! URLs and keys overridden (see `setup`): no configured venue is contacted and no configured key is read, whatever the
 //! mode of the file. Each drill has engine, venues and folder of its own.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -112,7 +114,7 @@ fn try_run(args: &DrillArgs, signals: &Signals) -> Result<u8, Refusal> {
     for change in &setup.changes {
         print_error(&format!("pindrop drill: {change}"));
     }
-    let folder = Folder::new(args.keep.as_deref()).map_err(Refusal::System)?;
+    let folder = Folder::new(args.keep.as_deref())?;
     let begin = Clock::System.now();
     let (rows, interrupted) = play_all(&setup, signals, &drills, &folder, begin);
     let took = Clock::System.now().since(begin);
@@ -145,7 +147,7 @@ fn print_list(drills: &[Drill], as_json: bool) {
     }
 }
 
-/// Plays one drill after the other; the exit code of the signal that ended it early.
+/// Plays one drill after the other; the exit code when something ended that early.
 fn play_all(
     setup: &Setup,
     signals: &Signals,
@@ -162,9 +164,14 @@ fn play_all(
             let why = row.reasons().join("; ");
             print_error(&format!("  {} {}: {why}", drill.name, row.verdict.label()));
         }
+        let refused = row.facts.exit_code == Some(i32::from(ExitCode::Configuration as u8));
         rows.push(row);
         if let Some(signal) = signals.stop() {
             return (rows, Some(exit_code_of(signal)));
+        }
+        // What this machine cannot run, no other drill will run.
+        if refused {
+            return (rows, Some(ExitCode::Configuration as u8));
         }
     }
     (rows, None)
@@ -212,14 +219,23 @@ struct Folder {
 }
 
 impl Folder {
-    fn new(keep: Option<&Path>) -> io::Result<Self> {
-        let path = match keep {
-            // The processes are told of it as it is: it must not depend on where they are.
-            Some(dir) => std::path::absolute(dir)?,
-            None => std::env::temp_dir().join(format!("pindrop-drill-{}", std::process::id())),
+    fn new(keep: Option<&Path>) -> Result<Self, Refusal> {
+        let Some(dir) = keep else {
+            let (id, ms) = (std::process::id(), Clock::System.utc().as_millis());
+            let path = std::env::temp_dir().join(format!("pindrop-drill-{id}-{ms}"));
+            DirBuilder::new().mode(0o700).create(&path).map_err(Refusal::System)?;
+            return Ok(Self { path, keeps_all: false });
         };
-        std::fs::create_dir_all(&path)?;
-        Ok(Self { path, keeps_all: keep.is_some() })
+        std::fs::create_dir_all(dir).map_err(Refusal::System)?;
+        // What an earlier drill left would be taken for this engine's past.
+        if std::fs::read_dir(dir).map_err(Refusal::System)?.next().is_some() {
+            return Err(Refusal::Usage(format!(
+                "--keep {}: the folder is not empty",
+                dir.display()
+            )));
+        }
+        // The processes are told of it as it is: it must not depend on where they are.
+        Ok(Self { path: std::path::absolute(dir).map_err(Refusal::System)?, keeps_all: true })
     }
 
     /// Removes the folder of a drill that nobody will look into.

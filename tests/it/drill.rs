@@ -131,6 +131,9 @@ fn wrong_words_and_configurations_are_named() {
     check(&["--liste"], 2, "--list");
     check(&["/nonexistent.toml"], 78, "/nonexistent.toml");
     check(&["--set", "risk.order_qty_maxx=1"], 78, "did you mean `order_qty_max`?");
+    // Right as such, and yet not for this machine: the engine itself says so.
+    check(&["--set", "actor.journal.core=1023"], 78, "1023");
+    check(&["steady", "--keep", env!("CARGO_MANIFEST_DIR")], 2, "not empty");
     check(&["--set", "venue.north.symbols=[\"BTCXXX\"]"], 78, "BTCXXX");
 }
 

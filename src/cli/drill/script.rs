@@ -48,7 +48,7 @@ const CALM_UPDATES_PER_S: u32 = 20;
 /// How long the burst goes on before SIGTERM.
 const BURST_TIME: Duration = Duration::from_secs(1);
 /// The handler itself ends the process: this is what a busy machine needs to tell us.
-const SECOND_SIGNAL_LIMIT: Duration = Duration::from_millis(500);
+const SECOND_SIGNAL_LIMIT: Duration = Duration::from_secs(1);
 /// How long it is waited for an order to be open at the moment of a kill; without one the drill goes on.
 const OPEN_ORDER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a venue is gone.
