@@ -2,10 +2,11 @@
 
 use std::process::{Command, Stdio};
 
+use pindrop::clock::Clock;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::process::Process;
+use super::process::{PATIENCE, Process};
 
 /// Runs `pindrop drill` to its end: the exit code, standard output, standard error.
 fn drill(args: &[&str]) -> (i32, String, String) {
@@ -143,8 +144,10 @@ fn ctrl_c_ends_the_drill_and_its_children() {
     process.wait_line("[1/5 ");
     let me = process.pid();
     let mut children = Vec::new();
-    // Both children are there as soon as the first drill is under way; an empty list would prove nothing.
-    while children.is_empty() {
+    // The first drill is under way, so both will be there; an empty list would prove nothing.
+    let begin = Clock::System.now();
+    while children.len() < 2 {
+        assert!(Clock::System.now().since(begin) < PATIENCE, "no children: {}", process.log());
         let list = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
         children = list.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     }
