@@ -19,6 +19,8 @@ const KEY: &str = "drill-key";
 const SECRET: &str = "drill-secret";
 /// Processes that a killed drill leaves behind end by themselves after this.
 const LIFE: &str = "10m";
+/// The log is what drills look at, whatever the configuration says of it.
+const LOG: &[&str] = &["--log-level", "info", "--log-format", "text"];
 /// The port of addresses that are not known yet.
 const NO_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
@@ -139,9 +141,9 @@ impl Setup {
         let mut args = vec!["run".to_owned()];
         args.extend(self.file.iter().map(|f| f.display().to_string()));
         let state = dir.join("state").display().to_string();
-        let fixed = ["--mode", "testnet", "--ops", "127.0.0.1:0", "--duration", LIFE, "--state"];
-        args.extend(fixed.map(str::to_owned));
-        args.push(state);
+        let fixed = ["--mode", "testnet", "--ops", "127.0.0.1:0", "--duration", LIFE];
+        args.extend(fixed.iter().chain(LOG).map(|word| (*word).to_owned()));
+        args.extend(["--state".to_owned(), state]);
         for assignment in self.overrides(addresses, dir) {
             args.extend(["--set".to_owned(), assignment]);
         }
@@ -168,11 +170,9 @@ impl Setup {
     /// The venues' command line.
     pub(super) fn venue_args(dir: &Path) -> Vec<String> {
         let file = dir.join("venues.toml").display().to_string();
-        ["venue", "--duration", LIFE, "--config"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain([file])
-            .collect()
+        let fixed = ["venue", "--duration", LIFE];
+        let words = fixed.iter().chain(LOG).map(|word| (*word).to_owned());
+        words.chain(["--config".to_owned(), file]).collect()
     }
 
     /// Makes the folder of a drill, with the made-up keys in it.
