@@ -31,6 +31,8 @@ mod venue_file;
 pub mod check;
 // What happened?
 pub mod journal;
+// Does it keep its promises?
+pub mod drill;
 
 /// How the process ends before or beside the runtime, whose own codes are in [`crate::runtime::exit`] (design, section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Look into a journal.
     Journal(JournalArgs),
+    /// Break an engine on purpose, against the simulated venue, and see which promises hold.
+    Drill(drill::DrillArgs),
 }
 
 /// How logs look.
@@ -298,8 +302,10 @@ pub fn look(cli: &Cli) -> u8 {
     match &cli.command {
         Some(Command::Check(args)) => check::run(args),
         Some(Command::Journal(args)) => journal::run(args),
-        // Help has printed and ended; these two are not begun with a word that only looks.
-        None | Some(Command::Run(_) | Command::Venue(_)) => ExitCode::Usage as u8,
+        // Help has printed and ended; these are not begun with a word that only looks.
+        None | Some(Command::Run(_) | Command::Venue(_) | Command::Drill(_)) => {
+            ExitCode::Usage as u8
+        }
     }
 }
 
@@ -309,6 +315,7 @@ pub fn run(cli: &Cli, signals: &Signals) -> u8 {
         None => run::run(&cli.run, signals),
         Some(Command::Run(args)) => run::run(args, signals),
         Some(Command::Venue(args)) => venue::run(args, signals),
+        Some(Command::Drill(args)) => drill::run(args, signals),
         Some(Command::Check(_) | Command::Journal(_)) => look(cli),
     }
 }

@@ -51,6 +51,8 @@ mod suspension;
 mod reload;
 // --fault on the built engine.
 mod faults;
+// `pindrop drill` on the built binary.
+mod drill;
 // A recorded day, traded over real sockets.
 mod recorded;
 // The files in config/, and what `check` says.
