@@ -200,6 +200,8 @@ struct Trial {
     said: Arc<Mutex<Said>>,
     actors: Vec<ActorId>,
     drained_at: Option<MonoNs>,
+    /// Whether anybody was kept from its turns: nobody else may be called wedged.
+    disturbed: bool,
     /// Generations when the drain began.
     generations: Vec<u32>,
     groups: u32,
@@ -355,8 +357,8 @@ impl Trial {
         let jump_max = Duration::from_millis(50);
         stepper.set_pace(Pace { busy: Duration::from_micros(200), jump_max });
         let groups = u32::try_from(groups.len()).expect("few groups") + 1;
-        let (drained_at, generations) = (None, vec![0; count]);
-        Self { random, stepper, shared, said, actors, drained_at, generations, groups }
+        let (drained_at, disturbed, generations) = (None, false, vec![0; count]);
+        Self { random, stepper, shared, said, actors, drained_at, disturbed, generations, groups }
     }
 
     /// Runs to the end and adds to `seen` what happened; what promise was broken.
@@ -389,6 +391,7 @@ impl Trial {
     /// Something happens to threads rather than in them.
     fn outside_fault(&mut self) {
         let actor = pick(&mut self.random, &self.actors);
+        self.disturbed = true;
         match self.random.u8(..10) {
             0..=5 => {
                 self.stepper.freeze(actor, Duration::from_millis(self.random.u64(10..1_900)));
@@ -448,6 +451,9 @@ impl Trial {
         let said = self.said();
         if !matches!(code, Some(0 | 70 | 75 | 76)) {
             return Err(format!("exit code {code:?}"));
+        }
+        if code == Some(75) && !self.disturbed {
+            return Err("somebody was called wedged who had all its turns".to_owned());
         }
         if said.drains > 1 {
             return Err(format!("{} drains", said.drains));
