@@ -107,6 +107,8 @@ pub enum Fault {
     Fatal(Cow<'static, str>),
     /// The configuration is wrong; no restart will help.
     Config(Cow<'static, str>),
+    /// The system refuses input or output, as a full disk does; if restarts do not help, the process ends with 74.
+    Io(Cow<'static, str>),
     /// What the first start needs is not there yet, a port that somebody still holds: tried again until the start
     /// deadline. Later than that it means the same as [`Fault::Fatal`].
     Retry(Cow<'static, str>),
@@ -122,7 +124,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fatal(why) | Self::Retry(why) => write!(f, "{why}"),
+            Self::Fatal(why) | Self::Io(why) | Self::Retry(why) => write!(f, "{why}"),
             Self::Config(why) => write!(f, "configuration: {why}"),
         }
     }

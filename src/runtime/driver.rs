@@ -39,6 +39,8 @@ pub(super) struct Reach {
     /// The thread when it was warned of, and when that was.
     pub(super) look: (ThreadLook, MonoNs),
     pub(super) stall_lines: Quota,
+    /// A thread that gets no core is not given up before this.
+    pub(super) starved_fail: Duration,
 }
 
 /// The driver's state.

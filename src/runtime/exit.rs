@@ -10,6 +10,8 @@ pub const EXIT_UNAVAILABLE: i32 = 69;
 pub const EXIT_BUDGET: i32 = 70;
 /// The system refused something: a thread, a descriptor.
 pub const EXIT_SYSTEM: i32 = 71;
+/// Input or output failed, and restarts did not help.
+pub const EXIT_IO: i32 = 74;
 /// An actor wedged.
 pub const EXIT_WEDGED: i32 = 75;
 /// A drain deadline was missed, or an actor that must drain in full did not.
@@ -63,6 +65,15 @@ impl ExitReason {
     /// Whether nothing was left undone.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self, Self::Drained | Self::Done)
+    }
+
+    /// The exit code of a system that gives up because of this.
+    pub(super) fn give_up_code(&self) -> i32 {
+        match self {
+            Self::Fault(Fault::Io(_)) | Self::StartFailed(Fault::Io(_)) => EXIT_IO,
+            Self::StartFailed(Fault::Retry(_)) => EXIT_UNAVAILABLE,
+            _ => EXIT_BUDGET,
+        }
     }
 
     pub(super) fn is_retry(&self) -> bool {

@@ -12,7 +12,7 @@ use crate::clock::MonoNs;
 use super::actor::ActorId;
 use super::child::Restart;
 use super::events::Line;
-use super::exit::{EXIT_BUDGET, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ExitReason, StopReason};
+use super::exit::{EXIT_BUDGET, EXIT_CONFIG, EXIT_OK, ExitReason, StopReason};
 use super::group::{AutoShutdown, GroupId, Strategy};
 use super::health::ActorState;
 use super::protocol::Action;
@@ -86,8 +86,7 @@ impl Supervisor {
         }
         self.end(actor);
         let text = format!("{} could not start", self.name(actor));
-        let code = if retry { EXIT_UNAVAILABLE } else { EXIT_BUDGET };
-        self.begin_drain(now, StopReason { text, code });
+        self.begin_drain(now, StopReason { text, code: reason.give_up_code() });
     }
 
     /// A significant actor has ended by itself, for good.
@@ -155,7 +154,9 @@ impl Supervisor {
         if verdict == Verdict::Escalate {
             self.end(actor);
             let text = format!("restart budget of {} exhausted", self.name(actor));
-            self.begin_drain(now, StopReason { text, code: EXIT_BUDGET });
+            let last = self.last_exit(actor);
+            let code = last.map_or(EXIT_BUDGET, ExitReason::give_up_code);
+            self.begin_drain(now, StopReason { text, code });
             return;
         }
         let budget = format!("{}/{}", self.root.count(), self.root.intensity().count_max);

@@ -204,6 +204,17 @@ fn s15_a_slow_crash_loop_escalates_at_the_eighth_failure() {
 }
 
 #[test]
+fn a_system_that_gives_up_over_a_full_disk_says_74() {
+    let full = || ExitReason::Fault(Fault::Io("disk full".into()));
+    let mut t = Table::solo(Restart::Permanent);
+    t.event(Event::Begin);
+    for generation in 1..=8 {
+        t.ready(A, generation).exited(A, generation, full()).at(u64::from(generation) * 6_000);
+    }
+    assert_eq!(t.log.last(), Some(&"!74".to_owned()));
+}
+
+#[test]
 fn failed_starts_count_as_attempts() {
     let mut t = Table::solo(Restart::Permanent);
     t.event(Event::Begin).ready(A, 1).exited(A, 1, panic());

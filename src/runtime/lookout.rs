@@ -155,7 +155,12 @@ impl Driver {
             Verdict::Fail(age) => {
                 cell.set_stall_age(age);
                 let (look, since) = &reach.look;
-                let doing = ThreadLook::at(cell.tid()).since(look, now.since(*since));
+                let (found, span) = (ThreadLook::at(cell.tid()), now.since(*since));
+                if found.is_starved(look, span) && age < reach.starved_fail {
+                    self.tell_stall(now, utc, i, age);
+                    return;
+                }
+                let doing = found.since(look, span);
                 let message = self.last_message(&cell);
                 let how = format!("{doing} for {} ms; last message {message}", age.as_millis());
                 self.handle(now, utc, Event::Wedged { actor, generation, how });

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn isolated_cores_come_first_though_in_nobodys_mask() {
+    fn s53_isolated_cores_come_first_though_in_nobodys_mask() {
         check(&machine("0-3", "0-1", "2-3", &[]), [None, None], true, "a=core3/spin b=core2/spin");
     }
 

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_within_a_fifth_and_never_pass_the_cap() {
+    fn s16_delays_double_within_a_fifth_and_never_pass_the_cap() {
         let mut random = fastrand::Rng::with_seed(7);
         let mut backoff = Backoff::default();
         assert_eq!(backoff.next(Duration::ZERO, &mut random), Duration::ZERO);

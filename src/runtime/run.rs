@@ -37,6 +37,8 @@ use super::thread::spawn;
 
 /// What the hosts get to end after everything is decided.
 const HALT_GRACE: Duration = Duration::from_millis(500);
+/// How many times as long as `stall_fail` a thread may wait for a core: it does not hang, the machine is busy.
+const STARVED_PATIENCE: u32 = 5;
 /// Room in the report channel besides two reports per actor.
 const SPARE_REPORTS: usize = 16;
 
@@ -85,6 +87,7 @@ impl System {
                 watch: Watch::new(spec.stall_warn, spec.stall_fail),
                 look: (ThreadLook::default(), MonoNs::ZERO),
                 stall_lines: Quota::default(),
+                starved_fail: spec.stall_fail.saturating_mul(STARVED_PATIENCE),
             });
             plans.push(child_plan(&actor.name, spec));
         }

@@ -129,13 +129,19 @@ impl ThreadLook {
         Self { state, cpu_ns, wchan: read("wchan") }
     }
 
+    /// Whether a thread that was looked at `span` earlier wants a core and gets next to nothing of one: the machine
+    /// is busy, and the actor cannot be blamed.
+    pub(super) fn is_starved(&self, earlier: &Self, span: Duration) -> bool {
+        let cpu = Duration::from_nanos(self.cpu_ns.saturating_sub(earlier.cpu_ns));
+        self.state == Some('R') && cpu * 10 < span
+    }
+
     /// In words, for a thread that was looked at `span` earlier as well; zero if it was not.
     pub(super) fn since(&self, earlier: &Self, span: Duration) -> String {
-        let cpu = Duration::from_nanos(self.cpu_ns.saturating_sub(earlier.cpu_ns));
         match self.state {
             Some('R') if span.is_zero() => "running".to_owned(),
-            Some('R') if cpu * 10 >= span => "looping".to_owned(),
-            Some('R') => "starved".to_owned(),
+            Some('R') if self.is_starved(earlier, span) => "starved".to_owned(),
+            Some('R') => "looping".to_owned(),
             Some(_) if self.wchan.is_empty() || self.wchan == "0" => "blocked".to_owned(),
             Some(_) => format!("blocked in {}", self.wchan),
             None => "unknown".to_owned(),
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_warned_of_at_doubled_ages_then_fails() {
+    fn s35_silence_is_warned_of_at_doubled_ages_then_fails() {
         check(&[(0, 1), (499, 1), (500, 1), (600, 1), (2_000, 1), (3_000, 1)], 0, "..w.fw");
         check(&[(0, 1), (500, 1), (999, 1), (1_000, 1), (1_999, 1), (2_000, 1)], 0, ".w.w.f");
     }
@@ -216,8 +222,25 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_silence_is_excused_until_its_deadline() {
+    fn s35_a_declared_silence_is_excused_until_its_deadline() {
         check(&[(0, 1), (5_000, 1), (5_499, 1), (5_500, 1)], 5_000, "...w");
+    }
+
+    #[test]
+    fn s37_looping_starved_and_blocked_are_told_apart() {
+        let look = |state, cpu_ms: u64, wchan: &str| ThreadLook {
+            state: Some(state),
+            cpu_ns: cpu_ms * 1_000_000,
+            wchan: wchan.to_owned(),
+        };
+        let before = look('R', 1_000, "");
+        let check = |now: ThreadLook, expect| assert_eq!(now.since(&before, 1_000 * MS), expect);
+        check(look('R', 2_000, ""), "looping");
+        check(look('R', 1_100, ""), "looping");
+        check(look('R', 1_099, ""), "starved");
+        check(look('S', 1_000, "futex_do_wait"), "blocked in futex_do_wait");
+        check(look('D', 1_000, "0"), "blocked");
+        assert_eq!(before.since(&ThreadLook::default(), Duration::ZERO), "running");
     }
 
     #[test]

@@ -153,13 +153,13 @@ pub(in super::super) fn fault() -> ExitReason {
 }
 
 #[test]
-fn starts_in_dependency_order() {
+fn s01_starts_in_dependency_order() {
     let mut t = Table::row();
     t.event(Event::Begin).did("S2.1").ready(C, 1).did("S1.1").ready(B, 1).did("S0.1");
 }
 
 #[test]
-fn drains_in_phases_with_pills_behind_the_last_message() {
+fn s01_drains_in_phases_with_pills_behind_the_last_message() {
     let mut t = Table::row();
     t.up().drain().did("R76 D0");
     t.exited(A, 1, ExitReason::Drained).did("D1 P0");
@@ -208,7 +208,7 @@ fn a_drain_before_ready_and_in_backoff_resurrects_nobody() {
 }
 
 #[test]
-fn a_crash_during_the_drain_is_recorded_not_restarted() {
+fn s49_a_crash_during_the_drain_is_recorded_not_restarted() {
     let mut t = Table::row();
     t.up().drain().did("R76 D0").exited(A, 1, panic()).did("D1 P0");
     t.exited(C, 1, panic()).did("X1").exited(B, 1, ExitReason::Drained).did("X0 !0");
@@ -216,13 +216,13 @@ fn a_crash_during_the_drain_is_recorded_not_restarted() {
 }
 
 #[test]
-fn a_drain_runs_once() {
+fn s48_a_drain_runs_once() {
     let mut t = Table::row();
     t.up().drain().did("R76 D0").drain().did("");
 }
 
 #[test]
-fn a_missed_deadline_goes_on_without_the_late_actor() {
+fn s44_a_missed_deadline_goes_on_without_the_late_actor() {
     let mut t = Table::row();
     t.up().drain().did("R76 D0");
     t.at(999).did("").at(1_000).did("N0 I0");
@@ -315,6 +315,19 @@ fn a_stop_request_on_the_last_rung_changes_nothing() {
     let mut t = Table::row();
     t.up().event(wedge(B, 1)).at(1_000).did("I1 F R75 E").drain().did("");
     t.exited(B, 1, panic()).did("").event(Event::EmergencyDone).did("!75");
+}
+
+#[test]
+fn s41_nobody_takes_the_place_of_a_thread_that_was_given_up() {
+    // On the ladder: it comes back while the emergency routine runs, behind the fence.
+    let mut t = Table::row();
+    t.up().event(wedge(B, 1)).at(1_000).did("I1 F R75 E");
+    t.exited(B, 1, panic()).at(2_000).did("").event(Event::EmergencyDone).did("!75");
+    // In a drain: it comes back after its mailbox was closed.
+    let mut t = Table::row();
+    t.up().drain().at(1_000).at(1_200).did("R76 D0 N0 I0 D1 P0");
+    t.exited(A, 1, panic()).did("").at(2_200).did("N1 I1").at(2_400).did("X0 D2 P1");
+    t.exited(B, 1, panic()).exited(C, 1, ExitReason::Drained).did("X1 !76");
 }
 
 /// What may happen to a row of actors, by the numbers that proptest draws.

@@ -115,7 +115,7 @@ fn wedged(fault: &str, id: &str, how: &str) {
 }
 
 #[test]
-fn a_spinning_strategy_is_named_and_ends_the_process() {
+fn s39_a_spinning_strategy_is_named_and_ends_the_process() {
     wedged("spin:strategy-quotes:after=1500ms", "strategy-quotes", "loop");
 }
 

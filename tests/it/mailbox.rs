@@ -154,7 +154,7 @@ fn the_message_in_hand_is_known_until_the_next() {
 }
 
 #[test]
-fn latest_keeps_the_newest_of_each_key() {
+fn s29_latest_keeps_the_newest_of_each_key() {
     let latest = Latest::<u64>::detached("test", 130);
     let (out, mut inbox, mut cx) = (latest.outbox(), latest.inbox(), cx());
     for (key, value) in [(0, 1), (64, 2), (129, 3), (0, 4), (64, 5)] {

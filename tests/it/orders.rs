@@ -809,7 +809,7 @@ fn a_disconnect_is_made_whole() {
 }
 
 #[test]
-fn a_restarted_sender_refuses_the_stale_and_cancels_what_is_open() {
+fn s27_a_restarted_sender_refuses_the_stale_and_cancels_what_is_open() {
     let mut world = World::live();
     let order = world.resting();
     world.venue.fill(0, 4, false);

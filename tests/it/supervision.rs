@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pindrop::clock::{UtcNs, VirtualClock};
-use pindrop::runtime::actor::{Actor, ActorId, Cx, Fault, Waits, Work};
+use pindrop::runtime::actor::{Actor, ActorId, Cx, Fault, Stop, Waits, Work};
 use pindrop::runtime::child::{ChildSpec, Restart, SpecError, ThreadSpec};
+use pindrop::runtime::health::ActorState;
 use pindrop::runtime::idle::IdleStrategy;
 use pindrop::runtime::mailbox::{
     EdgeSpec, Inbox, Latest, LatestInbox, Mailbox, OnRestart, Outbox, Overflow,
@@ -144,7 +145,7 @@ fn assert_ended(outcome: &Outcome, code: i32, exits: &str) {
 // ---- on the stepper
 
 #[test]
-fn a_backlog_is_handled_before_the_pill() {
+fn s43_a_backlog_is_handled_before_the_pill() {
     let (builder, mailbox, handled) = pipeline(builder(), 0);
     for n in 1..=10 {
         mailbox.outbox().offer(n).expect("there is room");
@@ -158,7 +159,7 @@ fn a_backlog_is_handled_before_the_pill() {
 }
 
 #[test]
-fn a_panic_loses_the_message_in_hand_and_nothing_else() {
+fn s26_a_panic_loses_the_message_in_hand_and_nothing_else() {
     let (builder, mailbox, handled) = pipeline(builder(), 0);
     for n in [1, 2, 3, POISON, 5, 6, 7, 8, 9, 10] {
         mailbox.outbox().offer(n).expect("there is room");
@@ -177,7 +178,7 @@ fn a_panic_loses_the_message_in_hand_and_nothing_else() {
 }
 
 #[test]
-fn offers_behind_the_pill_are_counted() {
+fn s30_offers_behind_the_pill_are_counted() {
     let (builder, mailbox, _) = pipeline(builder(), 0);
     let mut stepper = stepper(builder, 1);
     assert!(stepper.run_until(GATE, |s| s.health().iter().all(|cell| cell.is_up())));
@@ -332,7 +333,7 @@ fn a_conflated_edge_drains_without_a_message_for_a_pill() {
 }
 
 #[test]
-fn every_mistake_is_found_at_once() {
+fn s03_every_mistake_is_found_at_once() {
     let mut builder = builder();
     let a = builder.actor("a", true);
     let b = builder.actor("a", true);
@@ -621,7 +622,7 @@ fn on_a_shared_host_the_seat_in_its_turn_is_accused() {
 }
 
 #[test]
-fn an_interrupt_frees_a_blocked_actor_without_a_restart() {
+fn s38_an_interrupt_frees_a_blocked_actor_without_a_restart() {
     let wedge = wedge(false, Threading::Dedicated);
     assert_eq!(wedge.fences.recv_timeout(GATE).map(|f| f.0), Ok(true));
     assert_eq!(wedge.fences.recv_timeout(GATE).map(|f| f.0), Ok(false));
@@ -632,7 +633,7 @@ fn an_interrupt_frees_a_blocked_actor_without_a_restart() {
 }
 
 #[test]
-fn a_thread_that_never_drains_is_left_behind() {
+fn s44_a_thread_that_never_drains_is_left_behind() {
     let (release, held) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
     let (entered, gate) = bounded(1);
     let mut builder = SystemBuilder::new(Threading::Dedicated, quick());
@@ -798,5 +799,155 @@ fn losses_are_named_once_not_per_message() {
         .filter(|e| e.name == "dead_letter")
         .map(|e| e.text)
         .collect();
-    assert_eq!(lines, ["event=dead_letter edge=y->watcher why=dropped new=84 total=84"]);
+    assert_eq!(lines, ["event=dead_letter edge=y->watcher why=overflow new=84 total=84"]);
+}
+
+#[test]
+fn s32_losses_are_told_ten_times_and_then_summed_up() {
+    let mut builder = builder();
+    let id = builder.actor("deaf", true);
+    let mut full = edge("y->deaf", &[], id);
+    full.overflow = Overflow::DropNewest;
+    let nobody_takes = builder.mailbox::<u64>(full);
+    let seen = Arc::new(AtomicU64::new(0));
+    let latest = builder.latest::<u64>(edge("x->deaf", &[], id));
+    builder.child(id, watcher(&latest, &seen));
+    let told = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&told);
+    builder.on_event(move |e| {
+        count.fetch_add(u64::from(e.name == "dead_letter"), Ordering::SeqCst);
+    });
+    let mut stepper = stepper(builder, 1);
+    // One more loss a second, for half an hour.
+    for _ in 0..1_800 {
+        let full = nobody_takes.outbox().has_room();
+        (0..if full { 17 } else { 1 }).for_each(|n| {
+            nobody_takes.outbox().offer(n).expect("it is dropped, not refused");
+        });
+        stepper.run_for(Duration::from_secs(1));
+    }
+    // Ten of the first ten seconds, then one every five minutes.
+    assert_eq!(told.load(Ordering::SeqCst), 10 + 1_800 / 300 - 1);
+}
+
+/// Where [`Clumsy`] panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    Factory,
+    Start,
+    Turn,
+    Drain,
+    Stop,
+    Drop,
+}
+
+/// Panics in one of its methods in its first life.
+struct Clumsy(Option<Where>);
+
+impl Clumsy {
+    fn reach(&self, place: Where) {
+        assert!(self.0 != Some(place), "clumsy in {place:?}");
+    }
+}
+
+impl Actor for Clumsy {
+    fn on_start(&mut self, _cx: &mut Cx) -> Result<(), Fault> {
+        self.reach(Where::Start);
+        Ok(())
+    }
+
+    fn turn(&mut self, _cx: &mut Cx) -> Result<Work, Fault> {
+        self.reach(Where::Turn);
+        Ok(Work::Idle)
+    }
+
+    fn on_drain(&mut self, _cx: &mut Cx) -> Result<(), Fault> {
+        self.reach(Where::Drain);
+        Ok(())
+    }
+
+    fn on_stop(&mut self, _cx: &mut Cx, _stop: Stop) {
+        self.reach(Where::Stop);
+    }
+}
+
+impl Drop for Clumsy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.reach(Where::Drop);
+        }
+    }
+}
+
+#[test]
+fn s21_a_panic_anywhere_gives_one_report_of_its_kind() {
+    for (place, exits) in [
+        (Where::Factory, "panic"),
+        (Where::Start, "panic"),
+        (Where::Turn, "panic drained"),
+        (Where::Drain, "panic"),
+        (Where::Stop, "panic"),
+        (Where::Drop, "panic"),
+    ] {
+        let mut builder = builder();
+        let id = builder.actor("clumsy", true);
+        let spec = ChildSpec::new(move |cx: &mut Cx| {
+            let clumsy = Clumsy((cx.generation.0 == 1).then_some(place));
+            clumsy.reach(Where::Factory);
+            Ok(Box::new(clumsy))
+        });
+        builder.child(id, spec);
+        let mut stepper = stepper(builder, 1);
+        stepper.run_for(Duration::from_secs(1));
+        let events = stepper.events();
+        let _ = stepper.drain("test");
+        let kind = |text: &str| {
+            let pair = text.split(' ').find_map(|p| p.strip_prefix("kind="));
+            pair.unwrap_or_default().to_owned()
+        };
+        let recent = events.recent();
+        let said = recent.iter().filter(|e| e.name == "actor.exit").map(|e| kind(&e.text));
+        assert_eq!(said.collect::<Vec<_>>().join(" "), exits, "{place:?}");
+    }
+}
+
+#[test]
+fn s31_what_is_left_when_the_budget_is_spent_is_a_dead_letter() {
+    let (mut builder, mailbox, handled) = pipeline(builder(), 0);
+    for n in 0..16 {
+        let message = if n < 3 { n } else { POISON };
+        mailbox.outbox().offer(message).expect("there is room");
+    }
+    builder.on_fence(|_, _| {});
+    let mut stepper = stepper(builder, 1);
+    stepper.run_for(Duration::from_secs(60));
+    assert_eq!(stepper.exit_code(), Some(70));
+    let events = stepper.events().recent();
+    let outcome = stepper.finish();
+    // Three handled, eight lives lost one each, five left and named.
+    assert_eq!(handled.load(Ordering::SeqCst), 3);
+    let counts = outcome.edges[0].1;
+    assert_eq!((counts.handled, counts.lost_in_flight, counts.left), (3, 8, 5));
+    let expect = "event=dead_letter edge=source->sink why=consumer_gone left=5";
+    assert!(events.iter().any(|e| e.text == expect), "{events:?}");
+    assert_conserved(&outcome);
+}
+
+#[test]
+fn s50_an_actor_that_is_done_before_its_phase_does_not_hold_the_drain() {
+    struct Done;
+    impl Actor for Done {
+        fn turn(&mut self, _cx: &mut Cx) -> Result<Work, Fault> {
+            Ok(Work::Done)
+        }
+    }
+    let (mut builder, _, handled) = pipeline(builder(), 100);
+    let id = builder.actor("done", true);
+    let spec = ChildSpec::new(|_: &mut Cx| Ok(Box::new(Done)));
+    builder.child(id, ChildSpec { restart: Restart::Transient, must_drain: true, ..spec });
+    let mut stepper = stepper(builder, 1);
+    stepper.run_for(Duration::from_secs(1));
+    assert_eq!(stepper.health()[2].state(), ActorState::Exited);
+    assert_ended(&stepper.drain("test"), 0, "drained drained done");
+    assert_eq!(handled.load(Ordering::SeqCst), 100);
 }

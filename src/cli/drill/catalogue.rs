@@ -307,7 +307,7 @@ fn of_the_process() -> Vec<Drill> {
         drill(
             "disk-full",
             false,
-            "Without a journal nothing is traded: every order is cancelled, exit 74, or 70 when restarts did not help.",
+            "Without a journal nothing is traded: every order is cancelled, exit 74.",
             Play::DiskFull,
         ),
         drill(

@@ -292,7 +292,7 @@ fn disk_full(stage: &mut Stage<'_>) -> Result<(), Halt> {
     stage.facts.promise(more == 0 || may, || format!("{more} orders were sent without a journal"));
     stage.judge(
         &Ending {
-            codes: &[74, 70],
+            codes: &[74],
             within: Duration::ZERO,
             restarts: Restarts::Only("journal"),
             orders: Orders::None,

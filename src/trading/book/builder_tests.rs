@@ -259,7 +259,7 @@ fn a_refused_snapshot_is_asked_for_again() {
 }
 
 #[test]
-fn an_overrun_is_a_gap_and_resyncs() {
+fn s28_an_overrun_is_a_gap_and_resyncs() {
     let mut rig = rig();
     rig.live();
     for n in 0..=FEED_CAPACITY as u64 {

@@ -286,5 +286,5 @@ impl Actor for JournalWriter {
 }
 
 fn fault(error: JournalError) -> Fault {
-    Fault::fatal(error.to_string())
+    Fault::Io(error.to_string().into())
 }

@@ -211,11 +211,21 @@ impl Ledger {
         self.orders.edit(seq, |order| order.check_at = check_at);
     }
 
-    /// Every trade of an instrument up to `newest` is counted, or was before our time.
-    pub(super) fn trades_known_to(&mut self, instrument: InstrumentId, newest: u64) {
-        let Some(kept) = self.kept.get_mut(instrument.index()) else { return };
+    /// Every trade of an instrument up to `newest` is counted, or was before our time. The first time this is said
+    /// it goes to the journal before any order does: should this process die, the next one knows which trades are
+    /// its business.
+    pub(super) fn trades_known_to(
+        &mut self,
+        at: At,
+        instrument: InstrumentId,
+        newest: u64,
+    ) -> Result<(), Fault> {
+        let Some(kept) = self.kept.get_mut(instrument.index()) else { return Ok(()) };
+        let first_time = kept.last_trade_id.is_none();
         kept.last_trade_id = kept.last_trade_id.max(Some(newest));
-        self.vault.keep(instrument, kept);
+        let kept = *kept;
+        self.vault.keep(instrument, &kept);
+        if first_time { self.record_position(at, instrument, &kept) } else { Ok(()) }
     }
 
     /// Leaves the totals where the next generation finds them.
@@ -318,6 +328,15 @@ impl Ledger {
         }
         let kept = *kept;
         self.vault.keep(instrument, &kept);
+        self.record_position(at, instrument, &kept)
+    }
+
+    fn record_position(
+        &mut self,
+        at: At,
+        instrument: InstrumentId,
+        kept: &Kept,
+    ) -> Result<(), Fault> {
         let record = Record::Position {
             instrument,
             qty: kept.exposure.qty,

@@ -260,7 +260,7 @@ impl OrderSender {
         // A trade that its order does not owe yet is not counted, and stays to be asked for.
         let counted = |id: &u64| first_time || self.ledger.trades[index].has(*id);
         let newest = list.iter().map(|trade| trade.trade_id).filter(counted).max().unwrap_or(0);
-        self.ledger.trades_known_to(instrument, newest);
+        self.ledger.trades_known_to(at, instrument, newest)?;
         if list.len() >= TRADES_PAGE && !first_time && Some(newest) > before {
             self.ask_trades(at, instrument);
             return Ok(());
