@@ -308,3 +308,21 @@ fn the_checks_above_can_fail() {
     let found = imports("trading/feed/reader.rs", text);
     assert_eq!(found, ["trading::book::ladder", "trading::order", "trading::sim::x", "ops::z"]);
 }
+
+/// The acceptance scenarios of supervision: for each number there is a test called `sNN_...`.
+const SCENARIOS: u32 = 56;
+
+#[test]
+fn every_acceptance_scenario_has_its_test() {
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    rust_files(&root().join("tests"), &mut files);
+    let texts: Vec<String> = files.iter().map(|f| read(f)).collect();
+    let is_tested = |n: &u32| {
+        texts.iter().any(|t| {
+            t.contains(&format!("\nfn s{n:02}_")) || t.contains(&format!("    fn s{n:02}_"))
+        })
+    };
+    let missing: Vec<u32> = (1..=SCENARIOS).filter(|n| !is_tested(n)).collect();
+    assert!(missing.is_empty(), "no test for the scenarios {missing:?}");
+}

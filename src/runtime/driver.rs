@@ -11,7 +11,7 @@ use crate::clock::{MonoNs, UtcNs};
 use super::actor::{ActorId, EdgeId};
 use super::events::{EventLog, Line, SupervisorEvent};
 use super::exit::{EXIT_BUDGET, ExitReason};
-use super::health::{Cell, HealthTable};
+use super::health::{ActorState, Cell, HealthTable};
 use super::host::HostControl;
 use super::lookout::{Losses, NextLooks, edge_line};
 use super::mailbox::Edge;
@@ -346,6 +346,16 @@ impl Driver {
 
     /// The end, as it was.
     pub(super) fn outcome(&mut self, now: MonoNs) -> Outcome {
+        // Every test that ends a runtime checks the law of the mailboxes. A thread that was left behind may be in
+        // the middle of an offer.
+        if cfg!(debug_assertions)
+            && !self.health.iter().any(|cell| cell.state() == ActorState::Wedged)
+        {
+            for edge in self.edges.iter() {
+                let (counts, name) = (edge.counts(), &edge.spec().name);
+                assert!(counts.conserved(), "{name}: messages unaccounted for: {counts:?}");
+            }
+        }
         let phase = |r: &super::drain::PhaseReport| PhaseOutcome {
             name: self
                 .phase_names
