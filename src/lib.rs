@@ -5,6 +5,8 @@ compile_error!("pindrop restarts panicking actors: build it with panic = \"unwin
 
 // The only place that reads time.
 pub mod clock;
+// What lock-free code is built of, under one name.
+mod sync;
 // How actors run: threads, mailboxes, supervision.
 pub mod runtime;
 // How bytes move: streams, WebSocket, HTTP.

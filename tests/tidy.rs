@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 /// matching row decides. What is not listed is forbidden.
 const FLOORS: &[(&str, &[&str])] = &[
     ("clock.rs", &[]),
-    ("runtime/", &["clock", "runtime"]),
+    ("sync.rs", &[]),
+    ("runtime/", &["clock", "sync", "runtime"]),
     ("net/", &["clock", "net"]),
-    ("trading/domain/", &["clock", "trading::domain"]),
+    ("trading/domain/", &["clock", "sync", "trading::domain"]),
     ("trading/limits.rs", &["trading::domain"]),
     ("trading/telemetry.rs", &["clock", "trading::domain", "trading::venue", "runtime::view"]),
     (
@@ -24,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "trading::risk::gate",
         ],
     ),
-    ("trading/risk/", &["clock", "trading::domain", "trading::limits", "trading::risk"]),
+    ("trading/risk/", &["clock", "sync", "trading::domain", "trading::limits", "trading::risk"]),
     (
         "trading/feed/",
         &[

@@ -4,9 +4,9 @@
 //! out: each key's newest value, once. A replaced value is counted as conflated; the books hold as for a mailbox.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_queue::ArrayQueue;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::queue::ArrayQueue;
 
 use super::actor::{ActorId, Cx, EdgeId};
 use super::mailbox::{

@@ -15,9 +15,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::actor::{ActorId, Cx, EdgeId, Fault};
 use super::wake::Waker;
@@ -237,7 +237,7 @@ impl<M: Send> Mailbox<M> {
     pub fn new(id: EdgeId, spec: EdgeSpec, waker: Waker) -> Self {
         assert!(spec.capacity > 0, "edge {} has no capacity", spec.name);
         // One place more than the capacity, so that a pill finds room behind a full backlog.
-        let (tx, rx) = crossbeam_channel::bounded(spec.capacity + 1);
+        let (tx, rx) = bounded(spec.capacity + 1);
         Self(Arc::new(Shared {
             id,
             spec,
@@ -507,7 +507,8 @@ impl<M: Send> Inbox<M> {
     /// Whether the mailbox overran since the last call. If so, everything queued is dropped and counted, and
     /// offers are accepted again: what follows belongs to a stream with a hole. Only [`Overflow::Resync`].
     pub fn take_overrun(&mut self) -> bool {
-        if !self.shared.overrun.load(Ordering::Relaxed) {
+        // Acquire: who sees the overrun also sees all that was sent before it, and drops it.
+        if !self.shared.overrun.load(Ordering::Acquire) {
             return false;
         }
         self.shared.discard(&self.shared.counters.dropped_resync);

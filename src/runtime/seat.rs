@@ -5,11 +5,10 @@
 //! was begun reports `Exited` exactly once, after the actor is dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-
-use crossbeam_channel::Sender;
 
 use crate::clock::{MonoNs, UtcNs};
+use crate::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use crate::sync::channel::Sender;
 
 use super::actor::{Actor, ActorId, Cx, Fault, Generation, Stop, Waits, Work};
 use super::child::Start;

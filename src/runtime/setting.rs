@@ -4,9 +4,10 @@
 //! that runs. What always holds: asking for news takes no lock and allocates nothing; a generation that took the news
 //! and died keeps nothing from the next one, which starts with the newest value.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use crossbeam_queue::ArrayQueue;
+use crate::sync::Mutex;
+use crate::sync::queue::ArrayQueue;
 
 /// A value that may change; clones share it. One actor at a time asks for news.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
+use crate::sync::queue::ArrayQueue;
 
 /// Boxes kept for reuse: one being filled, one published, one being read, and one spare.
 const SPARE_BOXES: usize = 4;

@@ -6,9 +6,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A handle that wakes one parked thread; clones wake the same thread.
 #[derive(Clone, Debug)]
@@ -50,13 +51,15 @@ impl Waker {
 
     /// Announces that the owner is about to sleep; it must look at its mailboxes after this call.
     pub(super) fn announce_sleep(&self) {
-        self.0.asleep.store(true, Ordering::SeqCst);
+        // Swaps here and below, not stores: on the usual processors they are the same instruction, and with them
+        // the order in which owner and sender change the flag is one that the interleavings test can follow.
+        self.0.asleep.swap(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
     /// The owner is awake again: senders need not wake it.
     pub(super) fn awake(&self) {
-        self.0.asleep.store(false, Ordering::SeqCst);
+        self.0.asleep.swap(false, Ordering::SeqCst);
     }
 
     /// Swallows the wake-ups that made the descriptor readable. A sender may write after the owner found another

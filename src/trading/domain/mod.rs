@@ -9,10 +9,12 @@ pub mod instrument;
 pub mod market;
 // What we want, and what we send.
 pub mod order;
-// What is written to the journal, and how far it is written.
+// What is written to the journal.
 pub mod record;
 // What the venue says about our orders.
 pub mod report;
+// How far the journal is written.
+pub mod written;
 
 pub use decimal::{Notional, Price, Qty, SignedQty};
 pub use instrument::{Instrument, InstrumentId, Instruments, Rules, VenueId};
@@ -24,5 +26,6 @@ pub use order::{
     CancelOrder, ClientOrderId, IntentBody, NewOrder, OrderIntent, OrderKind, OrderRef, Side,
     TimeInForce,
 };
-pub use record::{Entry, Record, Written};
+pub use record::{Entry, Record};
 pub use report::{Commission, ExecType, ExecutionReport, OrderStatus, Reason};
+pub use written::Written;

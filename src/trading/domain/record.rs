@@ -1,8 +1,5 @@
 //! What is written to the journal: everything that is needed to say later what was done and why.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::clock::{MonoNs, UtcNs};
 
 use super::decimal::{Notional, SignedQty};
@@ -14,7 +11,7 @@ use super::report::ExecutionReport;
 /// One message to the journal writer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry {
-    /// For order and report records the number that [`Written`] counts, from 1; 0 for market records.
+    /// For order and report records the number that [`Written`](super::Written) counts, from 1; 0 for market records.
     pub seq: u64,
     /// When it happened.
     pub at: MonoNs,
@@ -71,32 +68,4 @@ pub enum Record {
         /// Whether new orders are sent from here on.
         enabled: bool,
     },
-}
-
-/// How far the journal has got with order and report records; shared by the order sender, which waits for it,
-/// and the journal writer, which moves it. Outlives both.
-#[derive(Clone, Debug, Default)]
-pub struct Written(Arc<Marks>);
-
-#[derive(Debug, Default)]
-struct Marks {
-    handed: AtomicU64,
-    written: AtomicU64,
-}
-
-impl Written {
-    /// The number for the next record; called by the order sender only.
-    pub fn next(&self) -> u64 {
-        self.0.handed.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Every record up to `seq` that will ever be written is written; called by the journal writer only.
-    pub fn advance(&self, seq: u64) {
-        self.0.written.store(seq, Ordering::Release);
-    }
-
-    /// The last record that is written.
-    pub fn up_to(&self) -> u64 {
-        self.0.written.load(Ordering::Acquire)
-    }
 }

@@ -4,8 +4,10 @@
 //! supervisor puts up while an actor does not answer and takes down again. Cancels pass both. Reading the state
 //! costs two loads; only tripping and looking at the reason take a lock, on cold threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The switch; clones share one.
 #[derive(Clone, Debug, Default)]
