@@ -78,6 +78,9 @@ impl ActorState {
 /// A turn longer than this is counted: whatever else the actor does has waited for it.
 pub const TURN_LONG: Duration = Duration::from_millis(100);
 
+// 100 ms fit by far; a conversion that cannot fail at run time.
+const TURN_LONG_NS: u64 = TURN_LONG.as_nanos() as u64;
+
 /// The counters of the actor's own thread.
 #[derive(Debug, Default)]
 struct Hot {
@@ -185,7 +188,7 @@ impl Cell {
         if ns > self.hot.turn_max_ns.load(Ordering::Relaxed) {
             self.hot.turn_max_ns.store(ns, Ordering::Relaxed);
         }
-        if u128::from(ns) > TURN_LONG.as_nanos() {
+        if ns > TURN_LONG_NS {
             let turns = self.hot.long_turns.load(Ordering::Relaxed);
             self.hot.long_turns.store(turns + 1, Ordering::Relaxed);
         }

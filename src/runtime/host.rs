@@ -72,7 +72,8 @@ impl Anchor {
         if now >= self.until {
             *self = Self { mono: now, utc: clock.utc(), until: now.after(UTC_REFRESH) };
         }
-        let since = i64::try_from(now.since(self.mono).as_nanos()).unwrap_or(i64::MAX);
+        let since = now.as_nanos().saturating_sub(self.mono.as_nanos());
+        let since = i64::try_from(since).unwrap_or(i64::MAX);
         UtcNs::from_nanos(self.utc.as_nanos().saturating_add(since))
     }
 }
@@ -158,8 +159,7 @@ impl Host {
             // The next seat's beginning is this one's end.
             if i + 1 < seats || work == Work::Busy || measure_idle {
                 let after = self.clock.now();
-                let ns = after.since(now).as_nanos();
-                seat.parts.cell.measure_turn(u64::try_from(ns).unwrap_or(u64::MAX));
+                seat.parts.cell.measure_turn(after.as_nanos().saturating_sub(now.as_nanos()));
                 now = after;
                 end = Some(after);
             }
