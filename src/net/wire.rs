@@ -16,7 +16,7 @@ pub(super) struct Wire {
     out: Vec<u8>,
     sent: usize,
     out_bytes_max: usize,
-    arrived: bool,
+    arrived_bytes: usize,
     read_budget_bytes: usize,
     /// One byte is written per pass.
     sliced: bool,
@@ -32,7 +32,7 @@ impl Wire {
             out: Vec::new(),
             sent: 0,
             out_bytes_max,
-            arrived: false,
+            arrived_bytes: 0,
             read_budget_bytes: usize::MAX,
             sliced: false,
             write_error: None,
@@ -67,9 +67,9 @@ impl Wire {
         }
     }
 
-    /// Whether bytes arrived since the last call.
-    pub(super) fn take_arrived(&mut self) -> bool {
-        std::mem::take(&mut self.arrived)
+    /// How many bytes arrived since the last call.
+    pub(super) fn take_arrived(&mut self) -> usize {
+        std::mem::take(&mut self.arrived_bytes)
     }
 
     /// Lets at most so many bytes be read before the next call; more is `QuotaExceeded`. Ends a peer that keeps
@@ -141,7 +141,7 @@ impl Read for Wire {
         let room = buf.len().min(self.read_budget_bytes);
         match self.stream.read(&mut buf[..room]) {
             Ok(n) => {
-                self.arrived |= n > 0;
+                self.arrived_bytes += n;
                 self.read_budget_bytes -= n;
                 Ok(n)
             }

@@ -414,8 +414,19 @@ impl Book {
                 break;
             }
             let shown = level.orders.iter().map(|r| (r.owner, r.qty));
-            let hidden = level.orders.iter().filter(|r| r.hidden > 0).map(|r| (r.owner, r.hidden));
-            for (owner, there) in shown.chain(hidden) {
+            // What is hidden comes part by part, in turns: it matters whose is met first.
+            let mut queue: VecDeque<Resting> =
+                level.orders.iter().filter(|r| r.hidden > 0).copied().collect();
+            let parts = std::iter::from_fn(|| {
+                let mut next = queue.pop_front()?;
+                let part = next.part.min(next.hidden);
+                next.hidden -= part;
+                if next.hidden > 0 {
+                    queue.push_back(next);
+                }
+                Some((next.owner, part))
+            });
+            for (owner, there) in shown.chain(parts) {
                 let qty = wanted(taker.budget, *price, gone, spent).min(there);
                 if qty == 0 {
                     return (base, quote);

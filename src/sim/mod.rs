@@ -59,6 +59,8 @@ pub mod history;
 mod market_calls;
 // How orders, reports and books look on the wire.
 pub mod wire;
+// What the venue tells of its rules.
+pub mod info;
 // Market stream subscriptions.
 pub mod streams;
 // Streams that tell by the clock: candles, tickers, averages.
