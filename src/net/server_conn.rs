@@ -274,6 +274,9 @@ impl Conn {
             derive_accept_key(key.as_bytes())
         );
         wire.append(answer.as_bytes())?;
+        // What was read until here was the request, but for what may have followed it.
+        wire.take_arrived();
+        let partial = Partial { bytes: input.len(), since: None };
         let codec = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -283,7 +286,7 @@ impl Conn {
         let ws = Ws {
             socket,
             unread: true,
-            partial: Partial::default(),
+            partial,
             pinged_at: now,
             unanswered: None,
             close_by: None,

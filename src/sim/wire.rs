@@ -435,7 +435,13 @@ pub fn touch(j: &mut Json, listing: &Listing) {
 
 /// The numbers of one window of a limit.
 /// One entry of the limits: its kind, interval and number of them, and what of it is used.
-pub fn limit(j: &mut Json, kind: &str, (interval, num): (&str, u32), limit: u32, count: Option<u32>) {
+pub fn limit(
+    j: &mut Json,
+    kind: &str,
+    (interval, num): (&str, u32),
+    limit: u32,
+    count: Option<u32>,
+) {
     j.obj(|j| {
         j.f_text("rateLimitType", kind)
             .f_text("interval", interval)

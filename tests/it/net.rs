@@ -516,10 +516,8 @@ fn a_message_that_is_never_whole_ends_the_connection() {
 
 #[test]
 fn frames_in_halves_are_no_message_without_end() {
-    let (net, mut server) = memory_server(ServerConfig {
-        message_deadline: Duration::from_secs(3),
-        ..server_config()
-    });
+    let (net, mut server) =
+        memory_server(ServerConfig { message_deadline: Duration::from_secs(3), ..server_config() });
     let mut stream = raw(&net);
     stream.write_all(UPGRADE).unwrap();
     echo(&mut server, MonoNs::ZERO);

@@ -656,8 +656,7 @@ fn fifty_clients_that_do_not_read_slow_nobody_and_are_dropped() {
 
 #[test]
 fn who_pings_and_never_reads_is_dropped() {
-    let limits =
-        ConnectionLimits { unread_bytes_max: 16 * 1024, ..ConnectionLimits::default() };
+    let limits = ConnectionLimits { unread_bytes_max: 16 * 1024, ..ConnectionLimits::default() };
     let mut world = World::new(&limited(limits));
     let mut stream = dial(&world);
     let upgrade = "GET /ws-api/v3 HTTP/1.1\r\nhost: v\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
