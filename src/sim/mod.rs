@@ -67,6 +67,8 @@ pub mod streams;
 mod market_streams;
 // Faults on demand.
 pub mod faults;
+// Requests for faults.
+mod fault_request;
 // One WebSocket API connection: logon, subscriptions, envelopes.
 pub mod session;
 // What is sent, in which order and when.
