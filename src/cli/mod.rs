@@ -183,7 +183,7 @@ pub struct VenueArgs {
     /// A PEM file with an Ed25519 public key, in place of the secret.
     #[arg(long, value_name = "FILE")]
     pub ed25519_public: Option<PathBuf>,
-    /// A TOML file with its accounts, in place of key and secret: `[[account]]` name, api_key, secret or ed25519_public, balances, fees.
+    /// A TOML file with its accounts, in place of key and secret: `[[account]]` name, api_key, secret or ed25519_public or rsa_public, balances, fees.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "secret", "ed25519_public"])]
     pub accounts: Option<PathBuf>,
     /// A TOML file with several venues: `[[venue]]` name, listen, seed, symbols, fees, latency_ms, drift_bps, accounts, limits, max_position.

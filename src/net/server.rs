@@ -50,6 +50,8 @@ pub struct ServerConfig {
     pub write_buffer_bytes_max: usize,
     /// From a connection's or request's first byte to its last.
     pub head_deadline: Duration,
+    /// From the first byte of a WebSocket message to its last.
+    pub message_deadline: Duration,
     /// Between two requests of a kept-alive connection.
     pub idle_deadline: Duration,
     /// How often to ping WebSocket clients; `None` for never.
@@ -67,6 +69,7 @@ impl Default for ServerConfig {
             message_bytes_max: 256 * 1024,
             write_buffer_bytes_max: 8 * 1024 * 1024,
             head_deadline: Duration::from_secs(5),
+            message_deadline: Duration::from_secs(10),
             idle_deadline: Duration::from_secs(60),
             ping_every: Some(Duration::from_secs(20)),
             pong_deadline: Duration::from_secs(60),

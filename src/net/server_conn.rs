@@ -29,6 +29,8 @@ const MESSAGES_PER_PASS: usize = 64;
 pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// What a message may cost beyond its own bytes: headers of its fragments, control frames between them.
 const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
+/// The head of a client's control frame, with its mask.
+const CONTROL_HEAD_BYTES: usize = 6;
 /// A control frame's payload is at most 125 bytes, of which the code takes two.
 const CLOSE_REASON_BYTES_MAX: usize = 120;
 
@@ -42,11 +44,37 @@ enum Speech {
     Nothing,
 }
 
+/// What arrived of a message that is not whole yet. The codec does not tell, so it is reckoned from what arrived and
+/// what came out: control frames may come between the parts of a message and must not make it look whole.
+#[derive(Default)]
+struct Partial {
+    bytes: usize,
+    since: Option<MonoNs>,
+}
+
+impl Partial {
+    /// A whole message came out; what came after it counts from its next byte on.
+    fn whole(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A masked control frame came out.
+    fn control(&mut self, payload_bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(CONTROL_HEAD_BYTES + payload_bytes);
+    }
+
+    /// Nothing more comes out now: since when something waits for the rest of it.
+    fn wait(&mut self, now: MonoNs) {
+        self.since = (self.bytes > 0).then(|| self.since.unwrap_or(now));
+    }
+}
+
 /// A WebSocket connection.
 struct Ws {
     socket: WebSocket<Wire>,
     /// Whether the codec may hold more than it has told.
     unread: bool,
+    partial: Partial,
     pinged_at: MonoNs,
     /// When the oldest ping without an answer was sent.
     unanswered: Option<MonoNs>,
@@ -246,6 +274,9 @@ impl Conn {
             derive_accept_key(key.as_bytes())
         );
         wire.append(answer.as_bytes())?;
+        // What was read until here was the request, but for what may have followed it.
+        wire.take_arrived();
+        let partial = Partial { bytes: input.len(), since: None };
         let codec = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -255,6 +286,7 @@ impl Conn {
         let ws = Ws {
             socket,
             unread: true,
+            partial,
             pinged_at: now,
             unanswered: None,
             close_by: None,
@@ -347,20 +379,31 @@ impl Ws {
         let budget = config.message_bytes_max.saturating_add(MESSAGE_OVERHEAD_BYTES);
         for _ in 0..MESSAGES_PER_PASS {
             self.socket.get_mut().grant_reads(budget);
-            match self.socket.read() {
+            let read = self.socket.read();
+            self.partial.bytes += self.socket.get_mut().take_arrived();
+            match read {
                 Ok(Message::Text(text)) => {
-                    events.push_back(ServerEvent::Message { conn: id, text })
+                    self.partial.whole();
+                    events.push_back(ServerEvent::Message { conn: id, text });
                 }
-                Ok(Message::Binary(_)) => events.push_back(ServerEvent::Binary { conn: id }),
+                Ok(Message::Binary(_)) => {
+                    self.partial.whole();
+                    events.push_back(ServerEvent::Binary { conn: id });
+                }
                 Ok(Message::Close(frame)) => return Ok(self.answer_close(frame, now)),
                 Ok(Message::Pong(payload)) => {
+                    self.partial.control(payload.len());
                     self.take_pong(&payload);
                     events.push_back(ServerEvent::Control { conn: id });
                 }
-                Ok(Message::Ping(_)) => events.push_back(ServerEvent::Control { conn: id }),
+                Ok(Message::Ping(payload)) => {
+                    self.partial.control(payload.len());
+                    events.push_back(ServerEvent::Control { conn: id });
+                }
                 Ok(Message::Frame(_)) => {}
                 Err(Error::Io(e)) if is_no_data(&e) => {
                     self.unread = false;
+                    self.partial.wait(now);
                     break;
                 }
                 Err(Error::ConnectionClosed) => return Ok(Some("closed by us".to_string())),
@@ -429,6 +472,9 @@ impl Ws {
     fn keep_deadlines(&mut self, config: &ServerConfig, now: MonoNs) -> Served {
         if let Some(by) = self.close_by {
             return Ok((now >= by).then(|| "no answer to our close".to_string()));
+        }
+        if self.partial.since.is_some_and(|at| now.since(at) >= config.message_deadline) {
+            return Err(NetError::Deadline("end of a message", config.message_deadline));
         }
         if self.unanswered.is_some_and(|at| now.since(at) >= config.pong_deadline) {
             return Err(NetError::Deadline("answer to ping", config.pong_deadline));

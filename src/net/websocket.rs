@@ -209,7 +209,7 @@ impl WsClient {
         let Link::Open(socket) = &mut self.link else { return Ok(None) };
         let budget = self.config.message_bytes_max.saturating_add(MESSAGE_OVERHEAD_BYTES);
         let read = read_event(socket, budget, self.config.message_bytes_max);
-        if socket.get_mut().take_arrived() {
+        if socket.get_mut().take_arrived() > 0 {
             self.last_received = now;
             self.pinged_at = None;
         }

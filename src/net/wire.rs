@@ -10,13 +10,16 @@ use std::io::{self, Read, Write};
 use super::stream::USER_TIMEOUT;
 use super::{NetError, Stream, UNACKNOWLEDGED, Wants};
 
+/// What an emptied buffer keeps: a peer that stood still once must not cost its backlog's memory for ever.
+const KEPT_BYTES: usize = 256 * 1024;
+
 /// See the module.
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
     out: Vec<u8>,
     sent: usize,
     out_bytes_max: usize,
-    arrived: bool,
+    arrived_bytes: usize,
     read_budget_bytes: usize,
     /// One byte is written per pass.
     sliced: bool,
@@ -32,7 +35,7 @@ impl Wire {
             out: Vec::new(),
             sent: 0,
             out_bytes_max,
-            arrived: false,
+            arrived_bytes: 0,
             read_budget_bytes: usize::MAX,
             sliced: false,
             write_error: None,
@@ -67,9 +70,9 @@ impl Wire {
         }
     }
 
-    /// Whether bytes arrived since the last call.
-    pub(super) fn take_arrived(&mut self) -> bool {
-        std::mem::take(&mut self.arrived)
+    /// How many bytes arrived since the last call.
+    pub(super) fn take_arrived(&mut self) -> usize {
+        std::mem::take(&mut self.arrived_bytes)
     }
 
     /// Lets at most so many bytes be read before the next call; more is `QuotaExceeded`. Ends a peer that keeps
@@ -81,6 +84,7 @@ impl Wire {
     /// Forgets what was, or can no longer be, written.
     fn drop_output(&mut self) {
         self.out.clear();
+        self.out.shrink_to(KEPT_BYTES);
         self.sent = 0;
     }
 
@@ -141,7 +145,7 @@ impl Read for Wire {
         let room = buf.len().min(self.read_budget_bytes);
         match self.stream.read(&mut buf[..room]) {
             Ok(n) => {
-                self.arrived |= n > 0;
+                self.arrived_bytes += n;
                 self.read_budget_bytes -= n;
                 Ok(n)
             }
@@ -191,5 +195,30 @@ pub(super) fn net_error(during: &'static str, e: io::Error) -> NetError {
         // Sockets here have no other deadline of the system's.
         io::ErrorKind::TimedOut => NetError::Deadline(UNACKNOWLEDGED, USER_TIMEOUT),
         _ => NetError::Io(during, e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MonoNs;
+    use crate::net::Endpoint;
+    use crate::net::memory::MemoryNet;
+
+    #[test]
+    fn a_backlog_gives_its_memory_back() {
+        let net = MemoryNet::new();
+        let mut listener = net.listener(1);
+        let endpoint = Endpoint { host: "memory".into(), port: 1, tls: false };
+        let stream = net.dialer().dial(&endpoint, MonoNs::ZERO).expect("a listener");
+        let mut peer = listener.accept().expect("no error").expect("one waits");
+        let mut wire = Wire::new(stream, 4 * 1024 * 1024);
+        wire.append(&vec![b'x'; 2 * 1024 * 1024]).expect("room");
+        let mut chunk = vec![0; 64 * 1024];
+        while wire.buffered() > 0 {
+            wire.pump().expect("open");
+            while peer.read(&mut chunk).is_ok_and(|n| n > 0) {}
+        }
+        assert!(wire.out.capacity() <= KEPT_BYTES);
     }
 }

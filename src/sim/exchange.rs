@@ -102,6 +102,8 @@ pub struct Exchange {
     pub market_gain: Vec<i128>,
     /// What is allowed per window.
     pub limits: RateLimits,
+    /// WebSocket connections that one address may make in five minutes.
+    pub connects_max: u32,
     stops: Vec<Stops>,
     /// Waiting orders whose stop price was reached: account and id.
     triggered: VecDeque<(usize, u64)>,
@@ -156,6 +158,7 @@ impl Exchange {
             fees: vec![0; count],
             market_gain: vec![0; count],
             limits: settings.limits,
+            connects_max: u32::try_from(settings.connections.connects_max).unwrap_or(u32::MAX),
             stops: vec![Stops::default(); settings.symbols.len()],
             triggered: VecDeque::new(),
             next_order_id: 1,

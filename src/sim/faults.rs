@@ -4,27 +4,20 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::clock::{MonoNs, UtcNs};
 use crate::net::server::ConnId;
 
+use super::fault_request::FaultRequest;
 use super::json::Json;
 
 /// Faults that are over and still shown.
 const OVER_MAX: usize = 100;
-
-/// Longest latency, jitter and skew, in milliseconds.
-const LATENCY_MS_MAX: u64 = 600_000;
 
 /// Faults at once.
 const ACTIVE_MAX: usize = 64;
 
 /// How long a fill is late and how long a shutdown is announced, unless the request says it.
 const LATENCY_MS_DEFAULT: u64 = 1_000;
-
-/// The statuses that the venue's documentation knows as failures of its own.
-const STATUSES: [u16; 6] = [403, 418, 429, 500, 503, 504];
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -40,7 +33,7 @@ macro_rules! labels {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            fn parse(key: &str, text: &str) -> Result<Self, String> {
+            pub(super) fn parse(key: &str, text: &str) -> Result<Self, String> {
                 match text {
                     $($text => Ok(Self::$variant),)*
                     _ => Err(format!("{key} {text}: expected one of {}", Self::LABELS.join(", "))),
@@ -144,7 +137,7 @@ labels! {
 
 impl FaultKind {
     /// Where it can happen.
-    fn targets(self) -> &'static [Target] {
+    pub(super) fn targets(self) -> &'static [Target] {
         use Target::{Rest, Stream, UserData, WsApi};
         match self {
             Self::Disconnect
@@ -163,7 +156,7 @@ impl FaultKind {
     }
 
     /// The keys of a request that only some kinds have.
-    fn keys(self) -> &'static [&'static str] {
+    pub(super) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Slow => &["latency_ms", "jitter_ms"],
             Self::LateFill | Self::ServerShutdown => &["latency_ms"],
@@ -177,7 +170,7 @@ impl FaultKind {
     }
 
     /// Whether it is about whole connections, which no symbol has.
-    fn of_connections(self) -> bool {
+    pub(super) fn of_connections(self) -> bool {
         matches!(
             self,
             Self::Disconnect
@@ -198,116 +191,6 @@ impl FaultKind {
             Self::Disconnect | Self::ServerShutdown => target != Some(Target::Rest),
             _ => false,
         }
-    }
-}
-
-/// A fault as `/sim/faults` asks for it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FaultRequest {
-    kind: String,
-    target: Option<String>,
-    symbol: Option<String>,
-    count: Option<u64>,
-    probability: Option<f64>,
-    duration_ms: Option<u64>,
-    latency_ms: Option<u64>,
-    jitter_ms: Option<u64>,
-    how: Option<String>,
-    status: Option<serde_json::Value>,
-    when: Option<String>,
-    code: Option<i32>,
-    msg: Option<String>,
-    #[serde(alias = "clock_skew_ms")]
-    skew_ms: Option<i64>,
-}
-
-impl FaultRequest {
-    /// Refuses keys that would mean nothing.
-    fn check_keys(&self, kind: FaultKind) -> Result<(), String> {
-        let keys = [
-            ("latency_ms", self.latency_ms.is_some()),
-            ("jitter_ms", self.jitter_ms.is_some()),
-            ("how", self.how.is_some()),
-            ("status", self.status.is_some()),
-            ("when", self.when.is_some()),
-            ("code", self.code.is_some()),
-            ("msg", self.msg.is_some()),
-            ("skew_ms", self.skew_ms.is_some()),
-        ];
-        let known = kind.keys();
-        let strange = keys.iter().find(|(key, there)| *there && !known.contains(key));
-        if let Some((key, _)) = strange {
-            let more: String = known.iter().map(|key| format!(", {key}")).collect();
-            return Err(format!(
-                "{key}: {} has target, symbol, count, probability, duration_ms{more}",
-                kind.label()
-            ));
-        }
-        let times = [self.latency_ms, self.jitter_ms, self.skew_ms.map(i64::unsigned_abs)];
-        if times.into_iter().flatten().any(|ms| ms > LATENCY_MS_MAX) {
-            return Err(format!("latency_ms, jitter_ms, skew_ms: at most {LATENCY_MS_MAX}"));
-        }
-        Ok(())
-    }
-
-    fn target(&self, kind: FaultKind) -> Result<Option<Target>, String> {
-        let Some(text) = &self.target else { return Ok(None) };
-        let target = Target::parse("target", text)?;
-        if kind.targets().contains(&target) {
-            return Ok(Some(target));
-        }
-        let known: Vec<&str> = kind.targets().iter().map(|t| t.label()).collect();
-        Err(match known.as_slice() {
-            [] => format!("target {text}: {} is about the whole venue and has none", kind.label()),
-            known => format!("target {text}: {} has {}", kind.label(), known.join(", ")),
-        })
-    }
-
-    fn symbol(&self, kind: FaultKind, symbols: &[String]) -> Result<Option<usize>, String> {
-        match &self.symbol {
-            None if kind == FaultKind::SymbolStatus => {
-                Err(format!("symbol: needed; one of {}", symbols.join(", ")))
-            }
-            None => Ok(None),
-            Some(_) if kind.of_connections() => {
-                Err(format!("symbol: {} is about connections and has none", kind.label()))
-            }
-            Some(name) => match symbols.iter().position(|s| s == name) {
-                Some(at) => Ok(Some(at)),
-                None => Err(format!("symbol {name}: expected one of {}", symbols.join(", "))),
-            },
-        }
-    }
-
-    /// What only this kind has.
-    fn detail(&self, kind: FaultKind) -> Result<Detail, String> {
-        Ok(match kind {
-            FaultKind::Corrupt => match &self.how {
-                Some(how) => Detail::How(Some(Corruption::parse("how", how)?)),
-                None => Detail::How(None),
-            },
-            FaultKind::Status => {
-                let status = self.status.as_ref().and_then(serde_json::Value::as_u64);
-                let status = STATUSES.into_iter().find(|s| Some(u64::from(*s)) == status);
-                let status =
-                    status.ok_or_else(|| format!("status: expected one of {STATUSES:?}"))?;
-                let when = self.when.as_deref().unwrap_or("before");
-                Detail::Status(status, When::parse("when", when)?)
-            }
-            FaultKind::SymbolStatus => {
-                let status = self.status.as_ref().and_then(serde_json::Value::as_str);
-                Detail::Halt(Halt::parse("status", status.unwrap_or("BREAK"))?)
-            }
-            FaultKind::Reject => {
-                let msg = self.msg.as_deref().unwrap_or("This action is disabled on this account.");
-                Detail::Refusal(self.code.unwrap_or(-2010), msg.chars().take(200).collect())
-            }
-            FaultKind::ClockSkew => {
-                Detail::Skew(self.skew_ms.ok_or("skew_ms: needed, in milliseconds")?)
-            }
-            _ => Detail::None,
-        })
     }
 }
 

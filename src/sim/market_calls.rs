@@ -7,6 +7,7 @@ use super::api::{symbol, symbols};
 use super::calls::Call;
 use super::candles::Interval;
 use super::exchange::Exchange;
+use super::info;
 use super::json::Json;
 use super::listing::{Aggregate, Listing};
 use super::refusal::{Answer, Refusal};
@@ -126,7 +127,7 @@ fn exchange_info(exchange: &Exchange, params: &Params, utc: UtcNs) -> Answer<Str
     let listings: Vec<&Listing> =
         chosen.filter(|listing| permitted && has_status(listing, wanted)).collect();
     let with_sets = params.flag("showPermissionSets", true)?;
-    Ok(wire::exchange_info(&exchange.limits, &listings, with_sets, (params.unit(), utc)))
+    Ok(info::exchange_info(exchange, &listings, with_sets, params, utc))
 }
 
 /// Whether spot symbols have one of the permissions that were asked for.

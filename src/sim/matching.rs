@@ -414,8 +414,19 @@ impl Book {
                 break;
             }
             let shown = level.orders.iter().map(|r| (r.owner, r.qty));
-            let hidden = level.orders.iter().filter(|r| r.hidden > 0).map(|r| (r.owner, r.hidden));
-            for (owner, there) in shown.chain(hidden) {
+            // What is hidden comes part by part, in turns: it matters whose is met first.
+            let mut queue: VecDeque<Resting> =
+                level.orders.iter().filter(|r| r.hidden > 0).copied().collect();
+            let parts = std::iter::from_fn(|| {
+                let mut next = queue.pop_front()?;
+                let part = next.part.min(next.hidden);
+                next.hidden -= part;
+                if next.hidden > 0 {
+                    queue.push_back(next);
+                }
+                Some((next.owner, part))
+            });
+            for (owner, there) in shown.chain(parts) {
                 let qty = wanted(taker.budget, *price, gone, spent).min(there);
                 if qty == 0 {
                     return (base, quote);
@@ -489,6 +500,8 @@ pub fn wanted(budget: Budget, price: i64, base: i64, quote: i128) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn book() -> Book {
@@ -577,5 +590,41 @@ mod tests {
         assert_eq!(book.take_diff(0), None);
         let slow = book.take_diff(1).expect("all changes");
         assert_eq!((slow.first, slow.last, slow.bids.len()), (1, 5, 2));
+    }
+
+    #[test]
+    fn amounts_are_rounded_down() {
+        assert_eq!(notional(3, 50_000_000), 1);
+        assert_eq!(notional(199_999_999, 1), 1);
+        assert_eq!(wanted(Budget::Quote { amount: 299, lot: 10 }, 1_000_000_000, 0, 0), 20);
+    }
+
+    const STPS: [Stp; 5] =
+        [Stp::None, Stp::ExpireTaker, Stp::ExpireMaker, Stp::ExpireBoth, Stp::Decrement];
+
+    proptest! {
+        #[test]
+        fn what_would_trade_is_what_trades(
+            resting in prop::collection::vec((0..3_usize, 101..104_i64, 1..12_i64, 1..5_i64), 1..12),
+            account in 0..2_usize,
+            stp in prop::sample::select(&STPS[..]),
+            want in 1..60_i64,
+            by_amount in any::<bool>(),
+        ) {
+            let mut book = Book::new(1);
+            for (order, (whose, price, qty, part)) in (1..).zip(resting) {
+                let price = price * 100_000_000;
+                if whose == 2 {
+                    book.set_market(Side::Sell, price, qty);
+                } else {
+                    let owner = Owner::Account { account: whose, order };
+                    book.rest_iceberg(owner, Side::Sell, price, qty, part);
+                }
+            }
+            let taker = taker(Side::Buy, None, want, Some(account), stp);
+            let budget = Budget::Quote { amount: i128::from(want) * 101, lot: 2 };
+            let taker = if by_amount { Taker { budget, ..taker } } else { taker };
+            prop_assert_eq!(book.quote_for(&taker), book.take(&taker, &mut Vec::new()));
+        }
     }
 }

@@ -59,12 +59,16 @@ pub mod history;
 mod market_calls;
 // How orders, reports and books look on the wire.
 pub mod wire;
+// What the venue tells of its rules.
+pub mod info;
 // Market stream subscriptions.
 pub mod streams;
 // Streams that tell by the clock: candles, tickers, averages.
 mod market_streams;
 // Faults on demand.
 pub mod faults;
+// Requests for faults.
+mod fault_request;
 // One WebSocket API connection: logon, subscriptions, envelopes.
 pub mod session;
 // What is sent, in which order and when.

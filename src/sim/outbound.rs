@@ -131,12 +131,7 @@ impl Venue {
         // A connection that is gone meanwhile reports itself closed.
         let _ = match what {
             Outgoing::Text(text) => {
-                if self.server.buffered(conn) > self.connections.unread_bytes_max {
-                    self.counters.slow_dropped += 1;
-                    let limit = self.connections.unread_bytes_max;
-                    let why =
-                        format!("does not read: more than {limit} bytes wait (unread_bytes_max)");
-                    self.server.drop_because(conn, &why);
+                if self.drop_unread(conn) {
                     return;
                 }
                 self.server.send_text(conn, &text)
@@ -159,6 +154,18 @@ impl Venue {
                 true
             }
         };
+    }
+
+    /// Drops a connection for which too much waits.
+    pub(super) fn drop_unread(&mut self, conn: ConnId) -> bool {
+        let limit = self.connections.unread_bytes_max;
+        if self.server.buffered(conn) <= limit {
+            return false;
+        }
+        self.counters.slow_dropped += 1;
+        let why = format!("does not read: more than {limit} bytes wait (unread_bytes_max)");
+        self.server.drop_because(conn, &why);
+        true
     }
 
     pub(super) fn send_delayed(&mut self) -> bool {

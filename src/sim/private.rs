@@ -8,6 +8,7 @@ use super::api::symbol;
 use super::calls::Call;
 use super::exchange::Exchange;
 use super::history;
+use super::info;
 use super::json::{Json, TimeUnit, parse_decimal};
 use super::order::{Kind, NewOrder, Order, Side, Status, Stp, Tif, Verbosity};
 use super::refusal::{Answer, Refusal};
@@ -70,7 +71,7 @@ pub fn execute(
         }
         Call::MyFilters => {
             let symbol = symbol(exchange, params)?;
-            Ok(wire::my_filters(&exchange.listings[symbol]))
+            Ok(info::my_filters(&exchange.listings[symbol]))
         }
         Call::Unsupported(refused) => refused.answer(exchange, params),
         _ => history::execute(exchange, call, account, params),

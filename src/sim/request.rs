@@ -46,6 +46,7 @@ const TIMESTAMP_US_FROM: i64 = 100_000_000_000_000;
 pub struct Params {
     pairs: Vec<(String, String)>,
     unit: TimeUnit,
+    by_websocket: bool,
 }
 
 /// A span of time, both ends in microseconds since 1970 and included.
@@ -104,12 +105,17 @@ impl Params {
         self.unit
     }
 
+    /// Whether they came over the WebSocket API.
+    pub fn came_by_websocket(&self) -> bool {
+        self.by_websocket
+    }
+
     /// From the `params` of a WebSocket API request: strings, numbers (as they were written), truth values, arrays.
     ///
     /// # Errors
     /// A value that is none of these.
     pub fn from_json(fields: &BTreeMap<String, Box<RawValue>>) -> Answer<Self> {
-        let mut params = Self::default();
+        let mut params = Self { by_websocket: true, ..Self::default() };
         for (name, raw) in fields {
             let raw = raw.get();
             let value = match raw.as_bytes().first() {
@@ -361,9 +367,15 @@ impl Keys {
         })
     }
 
-    /// Whether an account's key may log a session on.
-    pub fn may_log_on(&self, account: usize) -> bool {
-        self.0.get(account).is_some_and(|(_, key)| key.is_ed25519())
+    /// Checks that an account's key may log a session on: by the documentation only Ed25519 keys may.
+    ///
+    /// # Errors
+    /// `-4056`.
+    pub fn check_logon(&self, account: usize) -> Answer<()> {
+        match self.0.get(account).map(|(_, key)| key.kind()) {
+            Some("ED25519") | None => Ok(()),
+            Some(kind) => Err(Refusal::new(-4056, format!("{kind} API key is not supported."))),
+        }
     }
 
     /// Checks timestamp and, unless the session is logged on, the signature.

@@ -58,7 +58,8 @@ impl Venue {
                 ServerEvent::Message { conn, text } => self.on_text(conn, &text),
                 ServerEvent::Closed { conn, why } => self.on_closed(conn, why),
                 ServerEvent::Control { conn } => {
-                    if !self.streams.count(conn, self.now) {
+                    // The server's answers to pings wait with everything else.
+                    if !self.drop_unread(conn) && !self.streams.count(conn, self.now) {
                         self.server.close(conn, 1008, TOO_MANY);
                     }
                 }

@@ -251,10 +251,7 @@ impl Session {
     ) -> Answer<(String, Vec<u64>)> {
         match (call, account) {
             (Call::Logon, Some(account)) => {
-                if !keys.may_log_on(account) {
-                    // Only Ed25519 keys are supported for this, by the documentation.
-                    return Err(Refusal::new(-4056, "HMAC_SHA256 API key is not supported."));
-                }
+                keys.check_logon(account)?;
                 let key = params.get("apiKey").unwrap_or_default().to_owned();
                 self.logged_on = Some((account, key, utc));
                 Ok((self.status(utc), Vec::new()))

@@ -75,9 +75,13 @@ impl Verifier {
         }
     }
 
-    /// Whether the key is an Ed25519 key: only such may log a session on.
-    pub fn is_ed25519(&self) -> bool {
-        matches!(self, Self::Ed25519(_))
+    /// What kind of key it is, in the venue's words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Hmac(_) => "HMAC_SHA256",
+            Self::Ed25519(_) => "ED25519",
+            Self::Rsa(_) => "RSA",
+        }
     }
 
     /// Whether `signature` is this key's signature of `payload`.
@@ -177,7 +181,7 @@ mod tests {
         let key = Verifier::new(&Secret::RsaPublic(RSA_PUBLIC.to_owned())).expect("a key");
         assert!(key.verify(b"payload", RSA_SIGNATURE));
         assert!(!key.verify(b"payloae", RSA_SIGNATURE) && !key.verify(b"payload", "AAAA"));
-        assert!(!key.is_ed25519());
+        assert_eq!(key.kind(), "RSA");
         assert!(Verifier::new(&Secret::RsaPublic("AAAA".to_owned())).is_err());
     }
 }

@@ -1,17 +1,13 @@
-//! How orders, reports, books and rules look on the wire. In: the exchange's types. Out: JSON text with the fields,
+//! How orders, reports and books look on the wire. In: the exchange's types. Out: JSON text with the fields,
 //! and in the order, of the venue's documentation.
 
 use crate::clock::UtcNs;
 
 use super::exchange::{Exchange, Exec, Report};
-use super::filters::{
-    AMENDS_MAX, ICEBERG_PARTS_MAX, MARKET_QTY_MAX, NOTIONAL_MAX, OPEN_ORDERS_MAX, OPEN_STOPS_MAX,
-    PRICE_DOWN, PRICE_UP,
-};
 use super::history;
-use super::json::{Json, TimeUnit, decimal};
+use super::json::{Json, TimeUnit};
 use super::limits::RateLimits;
-use super::listing::{Aggregate, Listing, PRICE_MAX, Print, QTY_MAX};
+use super::listing::{Aggregate, Listing, Print};
 use super::matching::{Diff, Top};
 use super::order::{Fill, Kind, Order, PreventedMatch, Side, Status, Verbosity, notional};
 use super::refusal::Refusal;
@@ -438,7 +434,14 @@ pub fn touch(j: &mut Json, listing: &Listing) {
 }
 
 /// The numbers of one window of a limit.
-fn limit(j: &mut Json, kind: &str, (interval, num): (&str, u32), limit: u32, count: Option<u32>) {
+/// One entry of the limits: its kind, interval and number of them, and what of it is used.
+pub fn limit(
+    j: &mut Json,
+    kind: &str,
+    (interval, num): (&str, u32),
+    limit: u32,
+    count: Option<u32>,
+) {
     j.obj(|j| {
         j.f_text("rateLimitType", kind)
             .f_text("interval", interval)
@@ -515,131 +518,4 @@ pub fn prevented(j: &mut Json, listing: &Listing, prevented: &PreventedMatch) {
         prevented_quantities(j, prevented);
         j.f_time("transactTime", prevented.time);
     });
-}
-
-/// The answer to `myFilters`.
-pub fn my_filters(listing: &Listing) -> String {
-    Json::object(|j| {
-        j.f_raw("exchangeFilters", "[]");
-        j.key("symbolFilters").arr(|j| filters(j, listing));
-        j.f_raw("assetFilters", "[]");
-    })
-}
-
-/// The answer to `exchangeInfo` about `listings`.
-pub fn exchange_info(
-    limits: &RateLimits,
-    listings: &[&Listing],
-    permission_sets: bool,
-    (unit, utc): (TimeUnit, UtcNs),
-) -> String {
-    unit.object(|j| {
-        j.f_text("timezone", "UTC").f_time("serverTime", utc);
-        j.key("rateLimits").arr(|j| {
-            weight_limit(j, limits, None);
-            order_limits(j, limits, None);
-            limit(j, "RAW_REQUESTS", ("MINUTE", 5), limits.raw_requests_per_5m(), None);
-        });
-        j.f_raw("exchangeFilters", "[]");
-        j.key("symbols").arr(|j| {
-            for listing in listings {
-                j.obj(|j| symbol_info(j, listing, permission_sets));
-            }
-        });
-    })
-}
-
-fn symbol_info(j: &mut Json, listing: &Listing, permission_sets: bool) {
-    let rules = &listing.rules;
-    j.f_text("symbol", &rules.symbol)
-        .f_text("status", listing.status)
-        .f_text("baseAsset", &rules.base)
-        .f_int("baseAssetPrecision", 8)
-        .f_text("quoteAsset", &rules.quote)
-        .f_int("quotePrecision", 8)
-        .f_int("quoteAssetPrecision", 8)
-        .f_int("baseCommissionPrecision", 8)
-        .f_int("quoteCommissionPrecision", 8)
-        .f_raw(
-            "orderTypes",
-            r#"["LIMIT","LIMIT_MAKER","MARKET","STOP_LOSS","STOP_LOSS_LIMIT","TAKE_PROFIT","TAKE_PROFIT_LIMIT"]"#,
-        );
-    for (name, value) in [
-        ("icebergAllowed", true),
-        ("ocoAllowed", false),
-        ("otoAllowed", false),
-        ("opoAllowed", false),
-        ("quoteOrderQtyMarketAllowed", true),
-        ("allowTrailingStop", false),
-        ("cancelReplaceAllowed", true),
-        ("amendAllowed", true),
-        ("pegInstructionsAllowed", false),
-        ("isSpotTradingAllowed", true),
-        ("isMarginTradingAllowed", false),
-    ] {
-        j.f_flag(name, value);
-    }
-    j.key("filters").arr(|j| filters(j, listing));
-    j.f_raw("permissions", "[]");
-    j.f_raw("permissionSets", if permission_sets { r#"[["SPOT"]]"# } else { "[]" });
-    j.f_text("defaultSelfTradePreventionMode", "EXPIRE_MAKER").f_raw(
-        "allowedSelfTradePreventionModes",
-        r#"["NONE","EXPIRE_TAKER","EXPIRE_MAKER","EXPIRE_BOTH","DECREMENT","TRANSFER"]"#,
-    );
-}
-
-fn filters(j: &mut Json, listing: &Listing) {
-    let rules = &listing.rules;
-    j.obj(|j| {
-        j.f_text("filterType", "PRICE_FILTER")
-            .f_dec("minPrice", rules.tick)
-            .f_dec("maxPrice", PRICE_MAX)
-            .f_dec("tickSize", rules.tick);
-    });
-    j.obj(|j| {
-        j.f_text("filterType", "LOT_SIZE")
-            .f_dec("minQty", rules.lot)
-            .f_dec("maxQty", QTY_MAX)
-            .f_dec("stepSize", rules.lot);
-    });
-    j.obj(|j| {
-        j.f_text("filterType", "ICEBERG_PARTS").f_int("limit", ICEBERG_PARTS_MAX);
-    });
-    j.obj(|j| {
-        j.f_text("filterType", "NOTIONAL")
-            .f_dec("minNotional", rules.min_notional)
-            .f_flag("applyMinToMarket", true)
-            .f_dec("maxNotional", NOTIONAL_MAX)
-            .f_flag("applyMaxToMarket", false)
-            .f_int("avgPriceMins", 0);
-    });
-    j.obj(|j| {
-        j.f_text("filterType", "MARKET_LOT_SIZE")
-            .f_dec("minQty", 0)
-            .f_dec("maxQty", MARKET_QTY_MAX)
-            .f_dec("stepSize", 0);
-    });
-    let (up, down) = (PRICE_UP.to_string(), decimal(100_000_000 / PRICE_DOWN));
-    j.obj(|j| {
-        j.f_text("filterType", "PERCENT_PRICE_BY_SIDE")
-            .f_text("bidMultiplierUp", &up)
-            .f_text("bidMultiplierDown", &down)
-            .f_text("askMultiplierUp", &up)
-            .f_text("askMultiplierDown", &down)
-            .f_int("avgPriceMins", 0);
-    });
-    j.obj(|j| {
-        j.f_text("filterType", "MAX_NUM_ORDERS").f_int("maxNumOrders", OPEN_ORDERS_MAX);
-    });
-    j.obj(|j| {
-        j.f_text("filterType", "MAX_NUM_ALGO_ORDERS").f_int("maxNumAlgoOrders", OPEN_STOPS_MAX);
-    });
-    j.obj(|j| {
-        j.f_text("filterType", "MAX_NUM_ORDER_AMENDS").f_int("maxNumOrderAmends", AMENDS_MAX);
-    });
-    if let Some(position) = rules.max_position {
-        j.obj(|j| {
-            j.f_text("filterType", "MAX_POSITION").f_dec("maxPosition", position);
-        });
-    }
 }

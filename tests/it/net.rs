@@ -496,6 +496,49 @@ fn fragments_without_end_fail_the_connection() {
     assert!(echo(&mut server, MonoNs::ZERO).unwrap().contains("fragments"));
 }
 
+#[test]
+fn a_message_that_is_never_whole_ends_the_connection() {
+    let limit = Duration::from_secs(3);
+    let (net, mut server) =
+        memory_server(ServerConfig { message_deadline: limit, ..server_config() });
+    let mut stream = raw(&net);
+    stream.write_all(UPGRADE).unwrap();
+    echo(&mut server, MonoNs::ZERO);
+    stream.write_all(&frame(0x01, b"", true)).unwrap();
+    for second in 0..3 {
+        // Neither more of nothing nor what comes between makes it whole.
+        stream.write_all(&frame(0x00, b"", true)).unwrap();
+        stream.write_all(&frame(0x89, b"ping", true)).unwrap();
+        assert_eq!(echo(&mut server, MonoNs::ZERO.after(Duration::from_secs(second))), None);
+    }
+    assert!(echo(&mut server, MonoNs::ZERO.after(limit)).unwrap().contains("end of a message"));
+}
+
+#[test]
+fn frames_in_halves_are_no_message_without_end() {
+    let (net, mut server) =
+        memory_server(ServerConfig { message_deadline: Duration::from_secs(3), ..server_config() });
+    let mut stream = raw(&net);
+    stream.write_all(UPGRADE).unwrap();
+    echo(&mut server, MonoNs::ZERO);
+    let sent: Vec<u8> = [
+        frame(0x89, b"", true),
+        frame(0x81, b"one", true),
+        frame(0x8a, b"pong", true),
+        frame(0x01, b"t", true),
+        frame(0x89, b"between", true),
+        frame(0x80, b"wo", true),
+        frame(0x82, b"binary", true),
+    ]
+    .concat();
+    // Cut anywhere, over and over: something is always whole soon.
+    for (second, part) in (0..).zip(sent.repeat(9).chunks(23)) {
+        stream.write_all(part).unwrap();
+        assert_eq!(echo(&mut server, MonoNs::ZERO.after(Duration::from_secs(second))), None);
+    }
+    assert_eq!(echo(&mut server, MonoNs::ZERO.after(Duration::from_secs(90))), None);
+}
+
 // ---- HTTP by hand ----
 
 /// What the server answers to `sent`, given in slices of `slice` bytes; and whether it then closed.

@@ -50,6 +50,9 @@ enum Bad {
 /// Of who does not read and so cannot answer a ping either, or has begun a frame that it must finish first.
 const NO_PONG: &str = "answer to ping took longer than 8s";
 
+/// Of who has begun a message.
+const UNFINISHED: &str = "end of a message took longer than 10s";
+
 /// Of who does not read.
 const UNREAD: [&str; 2] = ["does not read", UNACKNOWLEDGED];
 
@@ -58,7 +61,7 @@ const CROWD: [(Bad, usize, &[&str]); 7] = [
     (Bad::NeverReads, 10, &["does not read", UNACKNOWLEDGED, NO_PONG]),
     (Bad::OneByte, 8, &["does not read", UNACKNOWLEDGED, NO_PONG]),
     (Bad::HalfHead, 8, &["refused with 408"]),
-    (Bad::HalfFrame, 8, &[NO_PONG]),
+    (Bad::HalfFrame, 8, &[NO_PONG, UNFINISHED]),
     (Bad::Silent, 8, &["refused with 408"]),
     (Bad::HalfClosed, 4, &["closed by peer"]),
     (Bad::Greedy, 4, &[UNACKNOWLEDGED, "answer not taken"]),

@@ -245,7 +245,9 @@ impl Target {
         if status == 200 {
             let id = format!("symbol=BTCUSDT&orderId={}", order["orderId"]);
             let gone = self.world.signed("DELETE", "/api/v3/order", &id).1;
-            assert_eq!(gone["status"], "CANCELED", "{gone}");
+            // Earlier cases may have moved the market to where it trades at once.
+            let is_over = order["status"] == "FILLED" && gone["code"] == -2011;
+            assert!(is_over || gone["status"] == "CANCELED", "{order}: {gone}");
             assert!(!self.world.read(&mut ws).is_empty(), "it is told");
         } else {
             // Earlier cases may have spent the money or used up the filters.
@@ -1144,10 +1146,10 @@ fn ids_that_no_client_could_read_back_are_not_echoed() {
         let answer = target.message(&mut *stream, &text).expect("an answer");
         (answer["status"] == 200, answer["id"].to_string())
     };
-    for id in ["1e999", "1.5", "\"\\ud800\"", "[1]", "{}", "true", "18446744073709551616"] {
+    for id in ["1e999", "1.5", "\"\\ud800\"", "[1]", "{}", "true", "9223372036854775808"] {
         assert_eq!(ask(id), (false, "null".to_owned()), "{id}");
     }
-    for id in ["0", "-1", "18446744073709551615", "null", "\"\"", "\"0\""] {
+    for id in ["0", "-1", "9223372036854775807", "null", "\"\"", "\"0\""] {
         assert_eq!(ask(id), (true, id.to_owned()), "{id}");
     }
 }

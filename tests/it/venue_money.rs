@@ -1,6 +1,6 @@
 //! Proves the venue's money and its matching against a naive reference that shares no code with it: three symbols
 //! that share their assets, three accounts with fees of their own, every kind of order, every self-trade mode,
-//! cancel-replace, anonymous takers. After every act all balances, orders and books agree to the last unit; every
+//! cancel-replace, icebergs, reduced quantities, anonymous takers. After every act all balances, orders and books agree to the last unit; every
 //! report is in order and every order ends once. On the wire the same holds while faults act on orders.
 
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ const SYMBOLS: [&str; 3] = ["BTCUSDT", "ETHUSDT", "ETHBTC"];
 const ASSETS: [(usize, usize); 3] = [(0, 1), (2, 1), (2, 0)];
 /// Maker and taker fee of each account, in millionths of what it gets.
 const FEES: [(i128, i128); 3] = [(1_000, 1_000), (0, 1_237), (333, 0)];
+/// What quantities are multiples of, in lots.
+const UNITS: [i64; 3] = [137, 211, 23];
 const STPS: [&str; 5] = ["NONE", "EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "DECREMENT"];
 
 fn settings() -> VenueSettings {
@@ -78,6 +80,9 @@ struct Item {
     price: i64,
     stop: i64,
     qty: i64,
+    /// How much of an iceberg is seen at once, and is seen now; 0 for all others.
+    part: i64,
+    seen: i64,
     /// The amount of an order by quote amount; 0 for all others.
     amount: i128,
     stp: &'static str,
@@ -90,6 +95,11 @@ struct Item {
 impl Item {
     fn left(&self) -> i64 {
         self.qty - self.executed - self.prevented
+    }
+
+    /// What others see of it.
+    fn shows(&self) -> i64 {
+        if self.part > 0 { self.seen } else { self.left() }
     }
 
     fn is_open(&self) -> bool {
@@ -165,6 +175,27 @@ impl Reference {
         }
     }
 
+    /// Takes off what others saw of a resting order; the next part of an iceberg stands last.
+    fn hide(&mut self, id: u64, qty: i64) {
+        let item = self.items.get_mut(&id).expect("known");
+        item.seen -= qty;
+        if item.part > 0 && item.seen == 0 && item.is_open() {
+            item.seen = item.part.min(item.left());
+            self.resting.retain(|other| *other != id);
+            self.resting.push(id);
+        }
+    }
+
+    /// A smaller quantity, at the same place.
+    fn amend(&mut self, id: u64, qty: i64) {
+        let item = self.items.get_mut(&id).expect("known");
+        item.qty = qty;
+        item.seen = item.seen.min(item.left());
+        if item.left() <= 0 {
+            self.end(id, Status::Expired);
+        }
+    }
+
     /// One side of a trade.
     fn book(&mut self, id: u64, price: i64, qty: i64, fee_ppm: i128) {
         let value = i128::from(price) * i128::from(qty) / i128::from(ONE);
@@ -233,7 +264,7 @@ impl Reference {
             if want == 0 {
                 return;
             }
-            let qty = want.min(rests);
+            let qty = want.min(self.items[&maker].shows());
             let own = self.items.get(&id).filter(|item| item.account == whose).map(|item| item.stp);
             match own {
                 Some("EXPIRE_MAKER") => {
@@ -250,6 +281,7 @@ impl Reference {
                 }
                 Some("DECREMENT") => {
                     self.prevent(maker, qty);
+                    self.hide(maker, qty);
                     self.prevent(id, qty);
                     spent += i128::from(price) * i128::from(qty) / i128::from(ONE);
                     continue;
@@ -263,6 +295,7 @@ impl Reference {
                 self.book(id, price, qty, FEES[item.account].1);
             }
             self.book(maker, price, qty, FEES[whose].0);
+            self.hide(maker, qty);
             self.trigger(symbol, price);
         }
     }
@@ -282,6 +315,8 @@ impl Reference {
             return;
         }
         if item.kind.has_limit() && item.tif == "GTC" {
+            let seen = item.part.min(item.left());
+            self.items.get_mut(&id).expect("known").seen = seen;
             self.resting.push(id);
         } else {
             self.end(id, Status::Expired);
@@ -334,6 +369,8 @@ struct Act {
     price: i64,
     stop: i64,
     size: i64,
+    /// An iceberg shows so many times the smallest size; 0 for no iceberg.
+    part: i64,
     stp: &'static str,
     nth: usize,
 }
@@ -351,10 +388,12 @@ fn act() -> impl Strategy<Value = Act> {
     let tif = prop_oneof![5 => Just("GTC"), 1 => Just("IOC"), 1 => Just("FOK")];
     let side = prop_oneof![Just(Side::Buy), Just(Side::Sell)];
     let symbol = prop_oneof![3 => Just(0_usize), 1 => Just(1), 1 => Just(2)];
-    let who = (0..3_usize, symbol, 0..12_u8, side, kind, tif);
-    let how = (0..12_i64, 0..12_i64, 1..7_i64, prop::sample::select(&STPS[..]), 0..6_usize);
+    let who = (0..3_usize, symbol, 0..14_u8, side, kind, tif);
+    let part = prop_oneof![2 => Just(0_i64), 1 => 1..4_i64];
+    let size = (1..7_i64, part);
+    let how = (0..12_i64, 0..12_i64, size, prop::sample::select(&STPS[..]), 0..6_usize);
     (who, how).prop_map(
-        |((account, symbol, what, side, kind, tif), (price, stop, size, stp, nth))| Act {
+        |((account, symbol, what, side, kind, tif), (price, stop, (size, part), stp, nth))| Act {
             account,
             symbol,
             what,
@@ -364,6 +403,7 @@ fn act() -> impl Strategy<Value = Act> {
             price,
             stop,
             size,
+            part,
             stp,
             nth,
         },
@@ -380,7 +420,8 @@ impl Act {
         let rules = self.rules();
         let at = |steps: i64| rules.mid + (steps - 6) * rules.tick * 3;
         let by_amount = self.kind == Kind::Market && self.nth.is_multiple_of(2);
-        let qty = self.size * rules.lot * [137, 211, 23][self.symbol];
+        let one = rules.lot * UNITS[self.symbol];
+        let qty = self.size * one;
         let takes_tif = self.kind.takes_tif();
         Item {
             id,
@@ -392,6 +433,8 @@ impl Act {
             price: if self.kind.has_limit() { at(self.price) } else { 0 },
             stop: if self.kind.is_stop() { at(self.stop) } else { 0 },
             qty: if by_amount { 0 } else { qty },
+            part: if self.kind.has_limit() { self.part * one } else { 0 },
+            seen: 0,
             amount: if by_amount {
                 i128::from(rules.mid) * i128::from(qty) / i128::from(ONE) + 7
             } else {
@@ -414,9 +457,12 @@ impl Act {
             self.kind.label(),
             self.stp
         );
-        for (name, units) in
-            [("quantity", item.qty), ("price", item.price), ("stopPrice", item.stop)]
-        {
+        for (name, units) in [
+            ("quantity", item.qty),
+            ("price", item.price),
+            ("stopPrice", item.stop),
+            ("icebergQty", item.part),
+        ] {
             if units > 0 {
                 query += &format!("&{name}={}", decimal(units));
             }
@@ -479,6 +525,16 @@ fn run(exchange: &mut Exchange, reference: &mut Reference, act: &Act) {
                 reference.arrive(act.item(id));
             }
         }
+        12 | 13 => {
+            let Some(id) = open else { return };
+            let symbol = reference.items[&id].symbol;
+            let lot = SymbolSettings::named(SYMBOLS[symbol]).expect("a symbol").lot;
+            let qty = act.size * lot * UNITS[symbol];
+            let query = format!("symbol={}&orderId={id}&newQty={}", SYMBOLS[symbol], decimal(qty));
+            if call(exchange, act.account, "order.amend.keepPriority", &query).is_ok() {
+                reference.amend(id, qty);
+            }
+        }
         _ => {
             let placed = call(exchange, act.account, "order.place", &act.query());
             if let Some(id) = placed.ok().as_ref().and_then(id_of) {
@@ -517,7 +573,7 @@ fn agree(exchange: &Exchange, reference: &Reference) {
             let mut levels: BTreeMap<i64, i64> = BTreeMap::new();
             for item in reference.resting.iter().map(|id| &reference.items[id]) {
                 if item.symbol == symbol && item.side == side {
-                    *levels.entry(item.price).or_default() += item.left();
+                    *levels.entry(item.price).or_default() += item.shows();
                 }
             }
             let mut levels: Vec<(i64, i64)> = levels.into_iter().collect();
@@ -561,7 +617,9 @@ impl Ledger {
                 assert_eq!(told.0, order.executed, "trades sum up: {order:?}");
                 self.trade(order.asked.symbol, order.id, trade_id, price, qty, maker);
             }
-            assert!(order.executed + order.prevented <= order.qty, "no more than asked: {order:?}");
+            // A quantity may be reduced below what was traded before; that ends the order.
+            let most = order.amends.iter().map(|amend| amend.qty).max().unwrap_or(order.qty);
+            assert!(order.executed + order.prevented <= most, "no more than asked: {order:?}");
         }
         for account in &exchange.accounts {
             for order in account.orders() {

@@ -391,3 +391,16 @@ fn a_venue_process_goes_on_where_it_was() {
     second.signal(Signal::TERM);
     assert_eq!(second.wait_exit().0, 0, "{}", second.log());
 }
+
+#[test]
+fn each_transport_tells_of_the_limit_that_it_alone_has() {
+    let mut world = World::new(&still());
+    let mut ws = world.ws("/ws-api/v3");
+    let got = world.call(&mut ws, "exchangeInfo", json!({"symbol": "BTCUSDT"}));
+    let limit = |kind: &str, limit: u32| json!({"rateLimitType": kind, "interval": "MINUTE", "intervalNum": 5, "limit": limit});
+    let most = u32::try_from(still().connections.connects_max).expect("small");
+    assert_eq!(got[0]["result"]["rateLimits"][3], limit("CONNECTIONS", most));
+    let rest = world.get("/api/v3/exchangeInfo?symbol=BTCUSDT");
+    assert_eq!(rest["rateLimits"][3], limit("RAW_REQUESTS", 300_000));
+    assert_eq!(got[0]["result"]["symbols"], rest["symbols"]);
+}
