@@ -101,6 +101,7 @@ impl System {
             reaper,
             phase_names: self.settings.phase_names.clone(),
             emergency_limit: self.settings.emergency_limit,
+            masks_every: self.settings.masks_every,
             tally: self.tally.clone(),
             begun,
         });
@@ -150,24 +151,8 @@ impl System {
             Some(why) => Some(why),
             None => self.spawn_hosts(seats, &controls, &mut threads).err(),
         };
-        let utc = run.clock.utc();
-        let line = Line::info("sup.start")
-            .kv("actors", self.actors.len())
-            .kv("plan", self.plan.line())
-            .kv("cores", self.plan.usable_cores);
-        run.driver.say(utc, line);
         self.tally.set_overprovisioned(self.plan.overprovisioned);
-        if self.plan.overprovisioned {
-            let line = Line::warn("sup.overprovisioned")
-                .kv("cores", self.plan.usable_cores)
-                .kv("plan", self.plan.line())
-                .kv("hint", "more hot threads than cores: shared threading wakes fewer of them");
-            run.driver.say(utc, line);
-        }
-        let failure = match refused {
-            Some(why) => Some((EXIT_SYSTEM, why)),
-            None => run.supervise(),
-        };
+        let failure = run.supervise(self.announcement(), refused);
         self.halt(&controls, threads, &run.clock);
         let mut outcome = run.driver.outcome(run.clock.now());
         if let Some((code, why)) = failure {
@@ -175,6 +160,18 @@ impl System {
             (outcome.exit_code, outcome.reason) = (code, why);
         }
         outcome
+    }
+
+    /// The plan, and what is to be said against it.
+    fn announcement(&self) -> Vec<Line> {
+        let about =
+            |line: Line| line.kv("plan", self.plan.line()).kv("cores", self.plan.usable_cores);
+        let mut lines = vec![about(Line::info("sup.start").kv("actors", self.actors.len()))];
+        if self.plan.overprovisioned {
+            let hint = "more hot threads than cores: shared threading wakes fewer of them";
+            lines.push(about(Line::warn("sup.overprovisioned")).kv("hint", hint));
+        }
+        lines
     }
 
     /// Makes the hosts' threads.
@@ -248,16 +245,28 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Until the exit is decided. A panic in here is the one that nobody above would catch.
-    fn supervise(&mut self) -> Option<(i32, String)> {
-        match caught(|| self.turns()) {
-            Ok(Ok(())) => None,
-            Ok(Err(e)) => Some((EXIT_SYSTEM, format!("the supervisor cannot wait: {e}"))),
-            Err(note) => Some((
-                EXIT_BUDGET,
-                format!("the supervisor panicked: {} at {}", note.message, note.at),
-            )),
-        }
+    /// Until the exit is decided, unless the system `refused` a thread; the exit code and why when it was not the
+    /// core that decided. A panic in here is the one that nobody above would catch.
+    fn supervise(
+        &mut self,
+        announcement: Vec<Line>,
+        refused: Option<String>,
+    ) -> Option<(i32, String)> {
+        let ended = caught(|| {
+            let utc = self.clock.utc();
+            announcement.into_iter().for_each(|line| self.driver.say(utc, line));
+            if refused.is_some() { Ok(()) } else { self.turns() }
+        });
+        let (code, why) = match ended {
+            Ok(Ok(())) => return refused.map(|why| (EXIT_SYSTEM, why)),
+            Ok(Err(e)) => (EXIT_SYSTEM, format!("the supervisor cannot wait: {e}")),
+            Err(note) => {
+                let why = format!("the supervisor panicked: {} at {}", note.message, note.at);
+                (EXIT_BUDGET, why)
+            }
+        };
+        self.driver.rescue(&self.reports, &self.clock, code, &why);
+        Some((code, why))
     }
 
     fn turns(&mut self) -> io::Result<()> {
