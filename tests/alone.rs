@@ -25,7 +25,7 @@ use pindrop::clock::Clock;
 use pindrop::runtime::actor::{Actor, ActorId, Cx, Fault, Work};
 use pindrop::runtime::child::ChildSpec;
 use pindrop::runtime::mailbox::{
-    EdgeSpec, Inbox, Latest, LatestInbox, Mailbox, OnRestart, Outbox, Overflow,
+    EdgeSpec, Inbox, Latest, LatestInbox, LatestOutbox, Mailbox, OnRestart, Outbox, Overflow,
 };
 use pindrop::runtime::signal::Signals;
 use pindrop::runtime::system::{StopHandle, System, SystemBuilder, SystemSettings, Threading};
@@ -39,6 +39,8 @@ const CYCLES: u64 = 1_000;
 const WARM_UP: u64 = 100;
 /// Messages that pass through a system before it is stopped.
 const MESSAGES: u64 = 16;
+/// Room for more than that: a producer that finds none sleeps until its own time is up.
+const MAILBOX: usize = 64;
 /// What the heap may have grown by in a thousand cycles; a lost thread stack or mailbox per cycle is more.
 const GROWTH_KIB_MAX: u64 = 1_024;
 
@@ -68,7 +70,7 @@ impl Actor for Source {
 struct Relay {
     inbox: Inbox<u64>,
     out: Outbox<u64>,
-    newest: Latest<u64>,
+    newest: LatestOutbox<u64>,
 }
 
 impl Actor for Relay {
@@ -78,7 +80,7 @@ impl Actor for Relay {
         }
         let Some(message) = self.inbox.take(cx) else { return Ok(Work::Idle) };
         assert!(cx.generation.0 > 1, "the first life is short");
-        self.newest.publish(0, message);
+        self.newest.put(0, message);
         self.out.offer(message)?;
         Ok(Work::Busy)
     }
@@ -109,7 +111,14 @@ impl Actor for Sink {
 
 fn edge(name: &str, from: ActorId, to: ActorId, overflow: Overflow) -> EdgeSpec {
     let name = name.to_owned();
-    EdgeSpec { name, from: vec![from], to, capacity: 8, overflow, on_restart: OnRestart::Keep }
+    EdgeSpec {
+        name,
+        from: vec![from],
+        to,
+        capacity: MAILBOX,
+        overflow,
+        on_restart: OnRestart::Keep,
+    }
 }
 
 fn system(threading: Threading) -> System {
@@ -117,7 +126,7 @@ fn system(threading: Threading) -> System {
     let [source, relay, sink] = ["source", "relay", "sink"].map(|name| builder.actor(name, true));
     let first: Mailbox<u64> = builder.mailbox(edge("first", source, relay, Overflow::Refuse));
     let second: Mailbox<u64> = builder.mailbox(edge("second", relay, sink, Overflow::Refuse));
-    let newest: Latest<u64> = builder.latest(edge("newest", relay, sink, Overflow::Conflate));
+    let newest: Latest<u64> = builder.latest(edge("newest", relay, sink, Overflow::DropNewest));
     let (stop, slot) = (builder.stop_handle(), newest.clone());
     let (in_first, in_second) = (first.clone(), second.clone());
     let spec = ChildSpec::new(move |_| {
@@ -126,7 +135,7 @@ fn system(threading: Threading) -> System {
     builder.child(source, ChildSpec { depends_on: vec![relay], ..spec });
     let spec = ChildSpec::new(move |_| {
         let (inbox, out) = (in_first.inbox(), second.outbox());
-        Ok(Box::new(Relay { inbox, out, newest: newest.clone() }))
+        Ok(Box::new(Relay { inbox, out, newest: newest.outbox() }))
     });
     builder.child(relay, ChildSpec { phase: 1, depends_on: vec![sink], ..spec });
     let spec = ChildSpec::new(move |_| {

@@ -255,6 +255,11 @@ impl Driver {
         reach.waker.wake();
     }
 
+    /// Whether a pill waits for room in its mailbox.
+    pub(super) fn has_waiting_pills(&self) -> bool {
+        !self.pills.is_empty()
+    }
+
     fn send_pill(&mut self, id: EdgeId) {
         if let Some(edge) = self.edges.get(id.index())
             && !edge.send_pill()

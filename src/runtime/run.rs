@@ -35,6 +35,8 @@ use super::supervisor::Supervisor;
 use super::system::{System, index_u16};
 use super::thread::spawn;
 
+/// A pill that found no room is offered again after this; a consumer at work makes room much sooner than a tick.
+const PILL_RETRY: Duration = Duration::from_millis(1);
 /// What the hosts get to end after everything is decided.
 const HALT_GRACE: Duration = Duration::from_millis(500);
 /// Room in the report channel besides two reports per actor.
@@ -283,6 +285,9 @@ impl Run<'_> {
             if now >= due {
                 self.driver.tick(now, self.clock.utc());
                 next_tick = now.after(self.tick);
+            }
+            if self.driver.has_waiting_pills() {
+                next_tick = next_tick.min(now.after(PILL_RETRY));
             }
             if self.driver.exit().is_none() {
                 self.park(next_tick)?;
