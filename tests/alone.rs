@@ -209,8 +209,10 @@ fn hang(hard_limit_ms: u64) -> i32 {
     builder.child(id, ChildSpec { drain_timeout: Duration::from_millis(100), ..spec });
     builder.on_event(|event| {
         eprintln!("{}", event.text);
-        while event.name == "drain.begin" {
-            std::hint::spin_loop();
+        if event.name == "drain.begin" {
+            loop {
+                std::hint::spin_loop();
+            }
         }
     });
     builder.build().expect("a valid system").run(Some(&signals), None).exit_code
