@@ -176,6 +176,8 @@ pub struct SupervisorConfig {
     pub group_period: Duration,
     /// The venue must be live within this time of the start, or the process exits with 69.
     pub live_within: Duration,
+    /// Whether a core that the kernel refuses ends the process with 78 rather than being a warning.
+    pub strict_pin: bool,
 }
 
 /// When the journal is forced to the disk.

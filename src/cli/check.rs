@@ -104,6 +104,7 @@ fn effective(config: &Config) -> Value {
             "group_restarts_max": config.supervisor.group_restarts_max,
             "group_period_ms": ms(config.supervisor.group_period),
             "live_within_ms": ms(config.supervisor.live_within),
+            "strict_pin": config.supervisor.strict_pin,
         },
         "journal": {
             "orders": if config.journal.orders_wait { "written" } else { "handed_over" },

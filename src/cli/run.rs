@@ -14,6 +14,7 @@ use crate::net::stream::Tls;
 use crate::net::{Acceptor, NetError};
 use crate::ops::report::FinalReport;
 use crate::ops::sources::StatusSources;
+use crate::runtime::child::SpecError;
 use crate::runtime::fault::FaultSpec;
 use crate::runtime::report::Outcome;
 use crate::runtime::signal::Signals;
@@ -32,6 +33,16 @@ use super::{ExitCode, RunArgs, load_tree, print_error, start_logger};
 
 /// How long the last log lines may take; a reader that has stopped reading costs no more.
 const FLUSH_LIMIT: Duration = Duration::from_millis(200);
+
+/// Descriptors besides those of the actors: standard streams, signals, listeners, and clients of the status page.
+const DESCRIPTORS: usize = 32;
+/// An actor's waker and set of descriptors, and what it opens itself: a socket and its interrupter, or files; the
+/// embedded venue holds the other ends.
+const DESCRIPTORS_PER_ACTOR: usize = 5;
+/// Feed reader, book builder, order sender, rest worker.
+const ACTORS_PER_VENUE: usize = 4;
+/// Journal, watch, status page, embedded venue.
+const OTHER_ACTORS: usize = 4;
 
 /// Why a run ended before it began.
 struct Failure {
@@ -64,6 +75,9 @@ impl From<EngineError> for Failure {
         let code = match error {
             EngineError::Journal(_) => ExitCode::JournalCorrupt,
             EngineError::JournalIo(_) => ExitCode::JournalIo,
+            EngineError::Spec(ref errors) if errors.iter().any(SpecError::is_of_system) => {
+                ExitCode::SystemRefused
+            }
             _ => ExitCode::Configuration,
         };
         Self { code, why: error.to_string() }
@@ -101,6 +115,7 @@ fn try_run(args: &RunArgs, signals: &Signals, clock: &Clock) -> Result<u8, Failu
         })
         .collect::<Result<Vec<_>, _>>()?;
     check_limits(&config)?;
+    check_descriptors(&config)?;
     let logger = start_logger(&args.log, config.log_level, clock);
     let state = match args.state.as_ref().or(config.state_dir.as_ref()) {
         Some(path) => StateDir::open(path)?,
@@ -141,6 +156,18 @@ fn check_limits(config: &Config) -> Result<(), Failure> {
     if missing.is_empty() { Ok(()) } else { Err(Failure::configuration(missing.join("\n"))) }
 }
 
+/// An engine that runs out of descriptors at its first reconnect is refused before it trades.
+fn check_descriptors(config: &Config) -> Result<(), Failure> {
+    let actors = config.venues.len() * ACTORS_PER_VENUE + config.strategies.len() + OTHER_ACTORS;
+    let needed = u64::try_from(DESCRIPTORS + actors * DESCRIPTORS_PER_ACTOR).unwrap_or(u64::MAX);
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(allowed) if allowed < needed => Err(Failure::system(format!(
+            "descriptors: {allowed} are allowed (ulimit -n), this engine needs {needed}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Where the listeners are, for the log.
 struct Addresses {
     venue: Option<SocketAddr>,
@@ -154,7 +181,7 @@ fn world(
     clock: &Clock,
 ) -> Result<(World, Addresses, Option<VenueSettings>), Failure> {
     let resolver = Resolver::new(&|name, body| thread::spawn(name, body).map(drop))
-        .map_err(Failure::system)?;
+        .map_err(|e| Failure::system(format!("no thread for the resolver: {e}")))?;
     let tls = tls(config)?;
     let mut addresses = Addresses { venue: None, ops: None };
     let (mut venue, mut ops, mut embedded) = (None, None, None);

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::net::Acceptor;
 use crate::net::dial::SystemAcceptor;
 use crate::runtime::actor::{Actor, Cx, Fault};
-use crate::runtime::child::ChildSpec;
+use crate::runtime::child::{ChildSpec, SpecError};
 use crate::runtime::signal::Signals;
 use crate::runtime::system::{SystemBuilder, SystemSettings, Threading};
 use crate::sim::limits::RateLimits;
@@ -51,7 +51,9 @@ fn try_run(args: &VenueArgs, signals: &Signals, clock: &Clock) -> Result<u8, (Ex
     }
     let ready = builder.build().map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        (ExitCode::Configuration, lines.join("; "))
+        let refused = errors.iter().any(SpecError::is_of_system);
+        let code = if refused { ExitCode::SystemRefused } else { ExitCode::Configuration };
+        (code, lines.join("; "))
     })?;
     for (name, address) in listening {
         log::info!(

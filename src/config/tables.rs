@@ -249,6 +249,7 @@ pub(super) fn read_supervisor(r: &mut Reader, root: &Section<'_>) -> SupervisorC
         period: ms(r.integer(&s, "period_ms", 1..=86_400_000), 60_000),
         group_period: ms(r.integer(&s, "group_period_ms", 1..=86_400_000), 300_000),
         live_within: ms(r.integer(&s, "live_within_ms", 100..=600_000), 30_000),
+        strict_pin: r.boolean(&s, "strict_pin").unwrap_or(false),
     }
 }
 

@@ -171,6 +171,13 @@ pub enum SpecError {
     System(String),
 }
 
+impl SpecError {
+    /// Whether the system refused something, rather than the declaration being wrong.
+    pub fn is_of_system(&self) -> bool {
+        matches!(self, Self::System(_))
+    }
+}
+
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -55,6 +55,7 @@ pub(super) struct Driver {
     pub(super) reaper: Option<Reaper>,
     pub(super) phase_names: Vec<&'static str>,
     pub(super) emergency_limit: Duration,
+    pub(super) masks_every: Duration,
     pub(super) tally: Tally,
     /// Pills that found no room yet.
     pills: Vec<EdgeId>,
@@ -79,6 +80,7 @@ pub(super) struct DriverParts {
     pub(super) reaper: Option<Reaper>,
     pub(super) phase_names: Vec<&'static str>,
     pub(super) emergency_limit: Duration,
+    pub(super) masks_every: Duration,
     pub(super) tally: Tally,
     pub(super) begun: MonoNs,
 }
@@ -87,7 +89,7 @@ impl Driver {
     pub(super) fn new(parts: DriverParts) -> Self {
         Self {
             losses: vec![Losses::default(); parts.edges.len()],
-            next_looks: NextLooks::after(parts.begun),
+            next_looks: NextLooks::after(parts.begun, parts.masks_every),
             tally: parts.tally,
             core: parts.core,
             health: parts.health,
@@ -99,6 +101,7 @@ impl Driver {
             reaper: parts.reaper,
             phase_names: parts.phase_names,
             emergency_limit: parts.emergency_limit,
+            masks_every: parts.masks_every,
             pills: Vec::new(),
             actions: Vec::new(),
             last_tick: None,
@@ -254,6 +257,11 @@ impl Driver {
         reach.waker.wake();
     }
 
+    /// Whether a pill waits for room in its mailbox.
+    pub(super) fn has_waiting_pills(&self) -> bool {
+        !self.pills.is_empty()
+    }
+
     fn send_pill(&mut self, id: EdgeId) {
         if let Some(edge) = self.edges.get(id.index())
             && !edge.send_pill()
@@ -277,7 +285,7 @@ impl Driver {
         }
     }
 
-    fn run_emergency(&mut self) {
+    pub(super) fn run_emergency(&mut self) {
         let limit = self.emergency_limit;
         let Some(hook) = self.hooks.emergency.take() else {
             self.reports.tell(Event::EmergencyDone);

@@ -67,13 +67,13 @@ impl Supervisor {
         ladder.until = now.after(limit);
         self.children[actor.index()].life = Life::Wedged;
         self.out.push(Action::Mark(actor, ActorState::Wedged));
+        // The helper gets its time, the supervisor a second more. Armed first: nothing after it can keep it from firing.
+        let reaper = limit.saturating_add(Duration::from_secs(1));
+        self.out.push(Action::ArmReaper { limit: reaper, code: EXIT_WEDGED });
         let line = Line::error("wedge.fence")
             .kv("actor", self.name(actor))
             .kv("emergency_ms", limit.as_millis());
         self.out.push(Action::Say(line));
-        // The helper gets its time, the supervisor a second more.
-        let reaper = limit.saturating_add(Duration::from_secs(1));
-        self.out.push(Action::ArmReaper { limit: reaper, code: EXIT_WEDGED });
         self.out.push(Action::Emergency);
     }
 

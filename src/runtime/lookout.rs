@@ -28,8 +28,6 @@ const LOSSES_EVERY: Duration = Duration::from_secs(1);
 const LOSS_LINES: u32 = 10;
 /// How often they are summed up then.
 const LOSS_SUMMARY: Duration = Duration::from_secs(300);
-/// Between two looks at where pinned threads may run: a change of the machine's cpusets moves them silently.
-const MASKS_EVERY: Duration = Duration::from_secs(10);
 /// Between two lines about every actor at debug level.
 const PORTRAITS_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,10 +40,10 @@ pub(super) struct NextLooks {
 }
 
 impl NextLooks {
-    pub(super) fn after(now: MonoNs) -> Self {
+    pub(super) fn after(now: MonoNs, masks_every: Duration) -> Self {
         Self {
             losses: now.after(LOSSES_EVERY),
-            masks: now.after(MASKS_EVERY),
+            masks: now.after(masks_every),
             portraits: now.after(PORTRAITS_EVERY),
         }
     }
@@ -110,7 +108,7 @@ impl Driver {
         if is_due(&mut self.next_looks.losses, now, LOSSES_EVERY) {
             self.tell_losses(now, utc);
         }
-        if is_due(&mut self.next_looks.masks, now, MASKS_EVERY) {
+        if is_due(&mut self.next_looks.masks, now, self.masks_every) {
             self.verify_masks(utc);
         }
         if is_due(&mut self.next_looks.portraits, now, PORTRAITS_EVERY)

@@ -43,6 +43,7 @@ mod supervisor;
 mod driver;
 pub mod events;
 mod lookout;
+mod rescue;
 mod run;
 mod stall;
 pub mod stepper;

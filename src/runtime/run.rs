@@ -35,6 +35,8 @@ use super::supervisor::Supervisor;
 use super::system::{System, index_u16};
 use super::thread::spawn;
 
+/// A pill that found no room is offered again after this; a consumer at work makes room much sooner than a tick.
+const PILL_RETRY: Duration = Duration::from_millis(1);
 /// What the hosts get to end after everything is decided.
 const HALT_GRACE: Duration = Duration::from_millis(500);
 /// How many times as long as `stall_fail` a thread may wait for a core: it does not hang, the machine is busy.
@@ -104,6 +106,7 @@ impl System {
             reaper,
             phase_names: self.settings.phase_names.clone(),
             emergency_limit: self.settings.emergency_limit,
+            masks_every: self.settings.masks_every,
             tally: self.tally.clone(),
             begun,
         });
@@ -153,24 +156,8 @@ impl System {
             Some(why) => Some(why),
             None => self.spawn_hosts(seats, &controls, &mut threads).err(),
         };
-        let utc = run.clock.utc();
-        let line = Line::info("sup.start")
-            .kv("actors", self.actors.len())
-            .kv("plan", self.plan.line())
-            .kv("cores", self.plan.usable_cores);
-        run.driver.say(utc, line);
         self.tally.set_overprovisioned(self.plan.overprovisioned);
-        if self.plan.overprovisioned {
-            let line = Line::warn("sup.overprovisioned")
-                .kv("cores", self.plan.usable_cores)
-                .kv("plan", self.plan.line())
-                .kv("hint", "more hot threads than cores: shared threading wakes fewer of them");
-            run.driver.say(utc, line);
-        }
-        let failure = match refused {
-            Some(why) => Some((EXIT_SYSTEM, why)),
-            None => run.supervise(),
-        };
+        let failure = run.supervise(self.announcement(), refused);
         self.halt(&controls, threads, &run.clock);
         let mut outcome = run.driver.outcome(run.clock.now());
         if let Some((code, why)) = failure {
@@ -178,6 +165,18 @@ impl System {
             (outcome.exit_code, outcome.reason) = (code, why);
         }
         outcome
+    }
+
+    /// The plan, and what is to be said against it.
+    fn announcement(&self) -> Vec<Line> {
+        let about =
+            |line: Line| line.kv("plan", self.plan.line()).kv("cores", self.plan.usable_cores);
+        let mut lines = vec![about(Line::info("sup.start").kv("actors", self.actors.len()))];
+        if self.plan.overprovisioned {
+            let hint = "more hot threads than cores: shared threading wakes fewer of them";
+            lines.push(about(Line::warn("sup.overprovisioned")).kv("hint", hint));
+        }
+        lines
     }
 
     /// Makes the hosts' threads.
@@ -251,16 +250,28 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Until the exit is decided. A panic in here is the one that nobody above would catch.
-    fn supervise(&mut self) -> Option<(i32, String)> {
-        match caught(|| self.turns()) {
-            Ok(Ok(())) => None,
-            Ok(Err(e)) => Some((EXIT_SYSTEM, format!("the supervisor cannot wait: {e}"))),
-            Err(note) => Some((
-                EXIT_BUDGET,
-                format!("the supervisor panicked: {} at {}", note.message, note.at),
-            )),
-        }
+    /// Until the exit is decided, unless the system `refused` a thread; the exit code and why when it was not the
+    /// core that decided. A panic in here is the one that nobody above would catch.
+    fn supervise(
+        &mut self,
+        announcement: Vec<Line>,
+        refused: Option<String>,
+    ) -> Option<(i32, String)> {
+        let ended = caught(|| {
+            let utc = self.clock.utc();
+            announcement.into_iter().for_each(|line| self.driver.say(utc, line));
+            if refused.is_some() { Ok(()) } else { self.turns() }
+        });
+        let (code, why) = match ended {
+            Ok(Ok(())) => return refused.map(|why| (EXIT_SYSTEM, why)),
+            Ok(Err(e)) => (EXIT_SYSTEM, format!("the supervisor cannot wait: {e}")),
+            Err(note) => {
+                let why = format!("the supervisor panicked: {} at {}", note.message, note.at);
+                (EXIT_BUDGET, why)
+            }
+        };
+        self.driver.rescue(&self.reports, &self.clock, code, &why);
+        Some((code, why))
     }
 
     fn turns(&mut self) -> io::Result<()> {
@@ -277,6 +288,9 @@ impl Run<'_> {
             if now >= due {
                 self.driver.tick(now, self.clock.utc());
                 next_tick = now.after(self.tick);
+            }
+            if self.driver.has_waiting_pills() {
+                next_tick = next_tick.min(now.after(PILL_RETRY));
             }
             if self.driver.exit().is_none() {
                 self.park(next_tick)?;

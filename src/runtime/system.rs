@@ -59,6 +59,8 @@ pub struct SystemSettings {
     pub emergency_limit: Duration,
     /// How often the supervisor looks at its children.
     pub tick: Duration,
+    /// How often it looks where pinned threads may run: a change of the machine's cpusets moves them silently.
+    pub masks_every: Duration,
     /// Pin hot actors that name no core, if the machine has cores enough.
     pub pin: bool,
     /// A core that cannot be had is a configuration error rather than a warning.
@@ -83,6 +85,7 @@ impl Default for SystemSettings {
             wedge_grace: Duration::from_secs(1),
             emergency_limit: Duration::from_secs(3),
             tick: Duration::from_millis(50),
+            masks_every: Duration::from_secs(10),
             pin: false,
             strict_pin: false,
             phase_names: Vec::new(),
@@ -170,7 +173,10 @@ impl SystemBuilder {
     pub fn new(threading: Threading, settings: SystemSettings) -> Self {
         super::panic::install_hook();
         let mut errors = Vec::new();
-        let stop = StopHandle { reasons: Arc::new(ArrayQueue::new(1)), waker: waker(&mut errors) };
+        let stop = StopHandle {
+            reasons: Arc::new(ArrayQueue::new(1)),
+            waker: waker("the supervisor", &mut errors),
+        };
         let main = GroupSpec { intensity: settings.intensity, ..GroupSpec::new("main") };
         Self {
             threading,
@@ -190,7 +196,7 @@ impl SystemBuilder {
     /// thread, and for which the placement plan wants cores.
     pub fn actor(&mut self, name: &str, hot: bool) -> ActorId {
         let id = ActorId(index_u16(self.actors.len()));
-        let waker = waker(&mut self.errors);
+        let waker = waker(name, &mut self.errors);
         let cell = Arc::new(Cell::new(name));
         self.actors.push(Declared { name: name.to_owned(), hot, waker, cell, spec: None });
         id
@@ -403,9 +409,9 @@ impl System {
     }
 }
 
-fn waker(errors: &mut Vec<SpecError>) -> Waker {
+fn waker(whose: &str, errors: &mut Vec<SpecError>) -> Waker {
     Waker::new().unwrap_or_else(|e| {
-        errors.push(SpecError::System(format!("no event descriptor: {e}")));
+        errors.push(SpecError::System(format!("no event descriptor for {whose}: {e}")));
         Waker::none()
     })
 }

@@ -144,6 +144,7 @@ impl Engine {
 fn settings(config: &Config) -> SystemSettings {
     let mut settings = SystemSettings { phase_names: PHASES.to_vec(), ..SystemSettings::default() };
     settings.intensity = intensity(config);
+    settings.strict_pin = config.supervisor.strict_pin;
     settings.root_intensity = Intensity {
         count_max: config.supervisor.group_restarts_max as usize,
         period: config.supervisor.group_period,

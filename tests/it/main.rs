@@ -47,6 +47,14 @@ mod process;
 mod engine;
 // SIGSTOP and storms of signals.
 mod suspension;
+// Signals at the worst moments, venues that answer nothing, logs that nobody reads.
+mod signals;
+// Threads on cores: few of them, none of them, moved ones.
+mod placement;
+// Threads and descriptors that the system refuses.
+mod limits;
+// What the runtime does when it fails itself, or when it must wait for others; on real threads.
+mod toys;
 // SIGHUP reads the configuration again.
 mod reload;
 // --fault on the built engine.

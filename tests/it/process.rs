@@ -32,8 +32,22 @@ fn now() -> MonoNs {
 impl Process {
     /// Starts `pindrop` with `args`.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pindrop"))
-            .args(args)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pindrop"));
+        command.args(args);
+        Self::spawn(command)
+    }
+
+    /// Starts `pindrop` with `args` after the shell has run `first`, such as `ulimit -n 20`.
+    pub(crate) fn start_after(first: &str, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("{first} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_pindrop")]).args(args);
+        Self::spawn(command)
+    }
+
+    /// Starts `command`, whose standard error is read here.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -66,6 +80,16 @@ impl Process {
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    }
+
+    /// Stops reading the log; the pipe fills from now on.
+    pub(crate) fn stop_reading(&mut self) -> ChildStderr {
+        self.stderr.take().expect("it was read until now")
+    }
+
+    /// Reads the log again.
+    pub(crate) fn read_again(&mut self, stderr: ChildStderr) {
+        self.stderr = Some(stderr);
     }
 
     /// Waits up to `limit` for log output or the end; reads what there is.
