@@ -52,7 +52,8 @@ pub struct ChildSpec {
     /// Whether its end by itself counts for its group's [`AutoShutdown`](super::group::AutoShutdown); never for a
     /// permanent child, which has no such end.
     pub significant: bool,
-    /// Started only once these are ready.
+    /// Started for the first time, and together with its group, only once these are up; restarted alone without
+    /// waiting for them.
     pub depends_on: Vec<ActorId>,
     /// The drain phase: lower phases drain first, the actors of one phase drain at the same time. A mailbox gives
     /// its pill only if all its producers drain in lower phases than its consumer; otherwise the consumer ends
@@ -132,6 +133,8 @@ pub enum SpecError {
     Significant(String),
     /// A restart intensity over a period of zero; the name of the group.
     ZeroPeriod(String),
+    /// A limit of the system that must be above zero.
+    ZeroLimit(&'static str),
     /// These actors wait for each other.
     Cycle(Vec<String>),
     /// The core cannot be had, and why.
@@ -194,6 +197,7 @@ impl fmt::Display for SpecError {
                 f,
                 "actor {name} is significant: it must not be permanent, and its group needs automatic shutdown"
             ),
+            Self::ZeroLimit(name) => write!(f, "{name} must be above zero"),
             Self::ZeroPeriod(name) => write!(f, "group {name}: the period must be above zero"),
             Self::Cycle(names) => {
                 write!(f, "these actors wait for each other: {}", names.join(", "))

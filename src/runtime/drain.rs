@@ -42,6 +42,8 @@ pub(super) struct Drain {
     pub(super) reports: Vec<PhaseReport>,
     /// Until when to wait for the emergency routine, once the phases are over.
     pub(super) emergency: Option<MonoNs>,
+    /// Another actor was found gone while the routine ran: it must run once more.
+    pub(super) emergency_again: bool,
     /// Ascending, without duplicates.
     phases: Vec<u8>,
     current: usize,
@@ -58,6 +60,7 @@ impl Drain {
             step: DrainStep::Graceful { until: now },
             reports: Vec::new(),
             emergency: None,
+            emergency_again: false,
             phases,
             current: 0,
             phase_begun: now,
@@ -237,7 +240,9 @@ impl Supervisor {
             && child.ready_once
             && !child.last_exit.as_ref().is_some_and(ExitReason::is_complete);
         let Some(drain) = &mut self.drain else { return };
-        if left_open && drain.emergency.is_none() {
+        if left_open && drain.emergency.is_some() {
+            drain.emergency_again = true;
+        } else if left_open {
             drain.emergency = Some(drain.clamp(now.after(self.limits.emergency_limit)));
             self.out.push(Action::Emergency);
         }

@@ -3,7 +3,7 @@
 //! The same driver serves real threads and the stepper; only where emergencies run and whether the kernel can be
 //! asked about threads differs. It never blocks.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{MonoNs, UtcNs};
@@ -21,7 +21,7 @@ use super::report::{ActorOutcome, Outcome, PhaseOutcome};
 use super::seat::{Reports, SeatControl};
 use super::stall::{Quota, ThreadLook, Watch};
 use super::supervisor::Supervisor;
-use super::system::Hooks;
+use super::system::{EmergencyHook, Hooks};
 use super::tally::{DistinctError, Tally};
 use super::thread::spawn;
 use super::wake::Waker;
@@ -145,11 +145,15 @@ impl Driver {
 
     /// Looks at everything once.
     pub(super) fn tick(&mut self, now: MonoNs, utc: UtcNs) {
+        if let Some(reaper) = &self.reaper {
+            reaper.beat();
+        }
         let gap = self.last_tick.replace(now).map_or(Duration::ZERO, |last| now.since(last));
         if gap > SUSPENDED_AFTER {
             self.tally.count_suspended();
             self.say(utc, Line::warn("sup.suspended").kv("gap_ms", gap.as_millis()));
             self.reach.iter_mut().for_each(|r| r.watch.reset(now));
+            self.handle(now, utc, Event::Suspended(gap));
         }
         self.look_around(now, utc);
         for edge in std::mem::take(&mut self.pills) {
@@ -287,19 +291,19 @@ impl Driver {
 
     pub(super) fn run_emergency(&mut self) {
         let limit = self.emergency_limit;
-        let Some(hook) = self.hooks.emergency.take() else {
+        let Some(hook) = self.hooks.emergency.clone() else {
             self.reports.tell(Event::EmergencyDone);
             return;
         };
         if self.reaper.is_none() {
             // Stepped: everything happens on one thread.
-            hook(limit);
+            call(&hook, limit);
             self.reports.tell(Event::EmergencyDone);
             return;
         }
         let reports = self.reports.clone();
         let spawned = spawn("emergency", move || {
-            if let Err(note) = super::panic::caught(|| hook(limit)) {
+            if let Err(note) = super::panic::caught(|| call(&hook, limit)) {
                 log::error!(target: "supervisor", "event=panic thread=emergency msg={:?}", note.message);
             }
             reports.tell(Event::EmergencyDone);
@@ -394,6 +398,13 @@ impl Driver {
             reaper: self.reaper.take(),
         }
     }
+}
+
+/// Runs the emergency routine; a second call waits for the first on its helper thread.
+fn call(hook: &EmergencyHook, limit: Duration) {
+    // A routine that panicked is called again all the same: it is the last resort.
+    let mut routine = hook.lock().unwrap_or_else(PoisonError::into_inner);
+    routine(limit);
 }
 
 /// An exit in words, for status.

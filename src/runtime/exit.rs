@@ -71,7 +71,6 @@ impl ExitReason {
     pub(super) fn give_up_code(&self) -> i32 {
         match self {
             Self::Fault(Fault::Io(_)) | Self::StartFailed(Fault::Io(_)) => EXIT_IO,
-            Self::StartFailed(Fault::Retry(_)) => EXIT_UNAVAILABLE,
             _ => EXIT_BUDGET,
         }
     }

@@ -12,7 +12,7 @@ use crate::clock::MonoNs;
 use super::actor::ActorId;
 use super::child::Restart;
 use super::events::Line;
-use super::exit::{EXIT_BUDGET, EXIT_CONFIG, EXIT_OK, ExitReason, StopReason};
+use super::exit::{EXIT_BUDGET, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ExitReason, StopReason};
 use super::group::{AutoShutdown, GroupId, Strategy};
 use super::health::ActorState;
 use super::protocol::Action;
@@ -36,12 +36,19 @@ impl Supervisor {
         let life = std::mem::replace(&mut child.life, Life::Stopped);
         child.last_exit = Some(reason.clone());
         match life {
-            // It came back after it was given up: nothing takes its place any more.
+            // It came back after it was given up, or while only the emergency routine is waited for: nothing takes
+            // its place any more.
             Life::Wedged => child.life = Life::Ended,
+            _ if self.is_on_last_rung() => self.end(actor),
             _ if self.drain.is_some() => {
                 self.end(actor);
                 self.call_emergency(now, actor);
                 self.advance_drain(now);
+            }
+            Life::Stopping { .. } if reason == ExitReason::Done && !self.is_permanent(actor) => {
+                // It was done before it heard that it should end.
+                self.judge(now, actor, &reason, Duration::ZERO);
+                self.advance_rounds(now);
             }
             Life::Stopping { .. } => self.left_round(now, actor),
             Life::Running { since } => self.judge(now, actor, &reason, now.since(since)),
@@ -60,10 +67,14 @@ impl Supervisor {
             self.misconfigured(now, actor);
         } else if restart == Restart::Temporary || (restart == Restart::Transient && normal) {
             self.end(actor);
-            self.shut_down_if_significant(now, actor, normal);
+            self.shut_down_if_significant(now, actor);
         } else {
             self.restart(now, actor, lived);
         }
+    }
+
+    fn is_permanent(&self, actor: ActorId) -> bool {
+        self.children[actor.index()].plan.restart == Restart::Permanent
     }
 
     fn misconfigured(&mut self, now: MonoNs, actor: ActorId) {
@@ -86,11 +97,12 @@ impl Supervisor {
         }
         self.end(actor);
         let text = format!("{} could not start", self.name(actor));
-        self.begin_drain(now, StopReason { text, code: reason.give_up_code() });
+        let code = if retry { EXIT_UNAVAILABLE } else { reason.give_up_code() };
+        self.begin_drain(now, StopReason { text, code });
     }
 
     /// A significant actor has ended by itself, for good.
-    fn shut_down_if_significant(&mut self, now: MonoNs, actor: ActorId, normal: bool) {
+    fn shut_down_if_significant(&mut self, now: MonoNs, actor: ActorId) {
         let plan = &self.children[actor.index()].plan;
         let group = plan.group;
         let left = |c: &&super::supervisor::Child| {
@@ -103,7 +115,13 @@ impl Supervisor {
         };
         if plan.significant && over {
             let text = format!("{} ended", self.name(actor));
-            let code = if normal { EXIT_OK } else { EXIT_BUDGET };
+            // What went wrong with any of them went wrong with all.
+            let bad = |c: &super::supervisor::Child| {
+                let exit = c.last_exit.as_ref().filter(|exit| !exit.is_normal());
+                exit.filter(|_| c.plan.group == group && c.plan.significant)
+                    .map(ExitReason::give_up_code)
+            };
+            let code = self.children.iter().find_map(bad).unwrap_or(EXIT_OK);
             self.begin_drain(now, StopReason { text, code });
         }
     }
@@ -121,7 +139,13 @@ impl Supervisor {
             return;
         }
         let budget = format!("{}/{}", group.window.count(), group.spec.intensity.count_max);
-        match group.spec.strategy {
+        let strategy = group.spec.strategy;
+        if self.rounds.iter().any(|r| r.has(actor)) {
+            // It crashed before it heard that its group begins anew: it begins with the others.
+            self.begin_round(now, actor, &[actor], delay, &budget);
+            return;
+        }
+        match strategy {
             Strategy::OneForOne => self.schedule(now, actor, delay, &budget),
             Strategy::RestForOne => {
                 let members = self.dependents(actor);

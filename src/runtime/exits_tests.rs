@@ -115,8 +115,103 @@ fn a_crash_on_the_way_out_of_a_round_is_no_attempt() {
 #[test]
 fn an_actor_of_a_round_that_does_not_end_is_a_wedge() {
     let mut t = row(Strategy::OneForAll);
-    t.exited(C, 1, panic()).did("T0.1").at(999).did("").at(1_000).did("I0 F");
-    t.at(2_000).did("R75 E").event(Event::EmergencyDone).did("!75");
+    // What watches its progress has more to go by than the clock; this is the last word.
+    t.exited(C, 1, panic()).did("T0.1").at(9_999).did("").at(10_000).did("I0 F");
+    t.at(11_000).did("R75 E").event(Event::EmergencyDone).did("!75");
+}
+
+/// A row under one-for-all in which `B` has this restart type.
+fn row_with(restart: Restart) -> Table {
+    let children =
+        vec![plan("a", 0, &[B]), ChildPlan { restart, ..plan("b", 1, &[C]) }, plan("c", 2, &[])];
+    let group = GroupSpec { strategy: Strategy::OneForAll, ..GroupSpec::new("main") };
+    let mut t = Table::grouped(children, Vec::new(), &[group]);
+    t.up();
+    t
+}
+
+#[test]
+fn a_round_resurrects_nobody_who_ended_for_good_before_it_was_told() {
+    let mut t = row_with(Restart::Transient);
+    t.exited(C, 1, panic()).did("T0.1").exited(B, 1, ExitReason::Done).did("");
+    // Whoever depends on it does not wait for it.
+    t.exited(A, 1, ExitReason::Restarting).did("S0.2 S2.2");
+    t.ready(C, 2).ready(A, 2).at(600_000).did("");
+}
+
+#[test]
+fn an_actor_that_is_done_when_it_is_told_to_end_stays_done() {
+    let mut t = row_with(Restart::Transient);
+    t.exited(C, 1, panic()).exited(A, 1, ExitReason::Restarting).did("T0.1 T1.1");
+    t.exited(B, 1, ExitReason::Done).did("S0.2 S2.2").ready(C, 2).ready(A, 2).did("");
+}
+
+#[test]
+fn a_temporary_actor_that_never_was_ready_starts_with_its_round() {
+    let children = vec![
+        plan("a", 0, &[]),
+        ChildPlan { restart: Restart::Temporary, ..plan("b", 0, &[]) },
+        plan("c", 0, &[B]),
+    ];
+    let group = GroupSpec { strategy: Strategy::OneForAll, ..GroupSpec::new("main") };
+    let mut t = Table::grouped(children, Vec::new(), &[group]);
+    t.event(Event::Begin).ready(A, 1).did("S0.1 S1.1");
+    t.exited(A, 1, panic()).did("T1.1").exited(B, 1, ExitReason::Restarting).did("S0.2 S1.2");
+    t.ready(B, 2).did("S2.1");
+}
+
+#[test]
+fn a_crash_of_an_actor_not_told_yet_begins_with_its_round() {
+    // A burst of A's restarts the group: C is needed by B until B has ended, and crashes meanwhile.
+    let mut t = row(Strategy::OneForOne);
+    for generation in 1..=6 {
+        t.exited(A, generation, panic());
+        t.at(u64::from(generation) * 4_000).ready(A, generation + 1);
+    }
+    t.did("S0.2 S0.3 S0.4 S0.5 S0.6 T1.1");
+    t.exited(C, 1, panic()).did("").exited(B, 1, ExitReason::Restarting).at(25_000).did("S2.2");
+}
+
+#[test]
+fn a_bystanders_healthy_time_counts() {
+    let mut t = row(Strategy::OneForAll);
+    // B fails seven times in a row, slowly enough for its group.
+    for generation in 1..=7_u32 {
+        let now = u64::from(generation) * 40_000;
+        t.at(now).exited(B, generation, panic()).exited(A, generation, ExitReason::Restarting);
+        t.exited(C, generation, ExitReason::Restarting).at(now + 6_000);
+        t.ready(C, generation + 1).ready(B, generation + 1).ready(A, generation + 1);
+    }
+    // Four healthy hours later it ends as a bystander, and then fails once.
+    let now = 4 * 3_600_000;
+    t.at(now).exited(C, 8, panic()).exited(A, 8, ExitReason::Restarting);
+    t.exited(B, 8, ExitReason::Restarting).ready(C, 9).ready(B, 9).ready(A, 9);
+    t.log.clear();
+    t.at(now + 20_000).exited(B, 9, panic()).did("T0.9 T2.9");
+    assert_eq!(t.core.root.count(), 0);
+}
+
+#[test]
+fn what_its_first_start_took_is_no_crash() {
+    let held = || ExitReason::StartFailed(Fault::Retry("port in use".into()));
+    let mut t = Table::solo(Restart::Permanent);
+    t.event(Event::Begin);
+    for generation in 1..=7 {
+        t.exited(A, generation, held()).at(u64::from(generation) * 3_000);
+    }
+    t.ready(A, 8).exited(A, 8, panic());
+    assert_eq!((t.core.root.count(), t.log.last()), (0, Some(&"S0.9".to_owned())));
+}
+
+#[test]
+fn a_suspension_is_nobodys_delay() {
+    let pause = || Event::Suspended(Duration::from_secs(30));
+    let mut t = Table::solo(Restart::Permanent);
+    t.event(Event::Begin).did("S0.1");
+    t.now = crate::clock::MonoNs::from_millis(31_000);
+    t.event(pause()).at(31_000).did("").at(35_000).did("I0 F");
+    t.now = crate::clock::MonoNs::from_millis(65_000);
+    t.event(pause()).at(65_000).did("").at(66_000).did("R75 E");
 }
 
 #[test]
@@ -299,6 +394,13 @@ fn s23_a_significant_end_ends_the_system() {
     t.exited(B, 1, panic()).did("S1.2").ready(B, 2);
     t.exited(B, 2, ExitReason::Done).did("R76 D2");
     t.exited(C, 1, ExitReason::Drained).did("!0");
+
+    // One of them failed for good: the end is no success.
+    let mut children = children();
+    children[0].restart = Restart::Temporary;
+    let mut t = Table::grouped(children, Vec::new(), &[group(AutoShutdown::AllSignificant)]);
+    t.up().exited(A, 1, panic()).did("").exited(B, 1, ExitReason::Done).did("R76 D2");
+    t.exited(C, 1, ExitReason::Drained).did("!70");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The wedge ladder: what is done about a thread that does not come back and cannot be killed.
 //!
-//! Interrupt its sockets and wait; fence trading and run the emergency routine; end the process with 75. The part of
+//! Fence trading, interrupt its sockets and wait; run the emergency routine; end the process with 75. The part of
 //! the supervisor's core that climbs it; an actor that comes back before the last rung ends the climb.
 
 use std::time::Duration;
@@ -92,6 +92,10 @@ impl Supervisor {
             self.exit_wedged();
         } else if let Some(drain) = &mut self.drain {
             drain.emergency = None;
+            if std::mem::take(&mut drain.emergency_again) {
+                drain.emergency = Some(drain.clamp(now.after(self.limits.emergency_limit)));
+                self.out.push(Action::Emergency);
+            }
             self.advance_drain(now);
         }
     }

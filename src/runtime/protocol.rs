@@ -58,6 +58,8 @@ pub(super) enum Event {
     Exited { actor: ActorId, generation: u32, reason: ExitReason },
     /// Time passed.
     Tick,
+    /// The supervisor was itself not running for this long.
+    Suspended(Duration),
     /// Somebody wants the system to stop.
     Drain(StopReason),
     /// An actor makes no progress.

@@ -92,11 +92,9 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// The delay before the next start: 0, 50, 100, 200, ... ms, spread by a fifth either way, then capped at 5 s.
-    /// `lived` is how long the last generation was ready; a healthy minute forgives what was before.
+    /// `lived` is how long the last generation was ready.
     pub(super) fn next(&mut self, lived: Duration, random: &mut fastrand::Rng) -> Duration {
-        if lived >= HEALTHY_AFTER {
-            self.attempts = 0;
-        }
+        self.credit(lived);
         self.attempts = self.attempts.saturating_add(1);
         if self.attempts == 1 {
             return Duration::ZERO;
@@ -106,6 +104,13 @@ impl Backoff {
         let whole = BASE.saturating_mul(1 << doublings);
         let permille = random.u32(800..=1_200);
         (whole.saturating_mul(permille) / 1_000).min(CAP)
+    }
+
+    /// A life of this length has ended; a healthy minute forgives what was before.
+    pub(super) fn credit(&mut self, lived: Duration) {
+        if lived >= HEALTHY_AFTER {
+            self.attempts = 0;
+        }
     }
 
     /// Crashes in a row.

@@ -27,6 +27,16 @@ pub(super) struct Round {
 }
 
 impl Round {
+    /// Whether the actor ends and begins with this round.
+    pub(super) fn has(&self, actor: ActorId) -> bool {
+        self.members.contains(&actor)
+    }
+
+    /// The actor has ended for good.
+    pub(super) fn leave(&mut self, actor: ActorId) {
+        self.members.retain(|id| *id != actor);
+    }
+
     /// When there is something to do although nobody reports.
     pub(super) fn due(&self, core: &Supervisor) -> MonoNs {
         if core.has_live(&self.members) { MonoNs::NEVER } else { self.until }
@@ -105,11 +115,10 @@ impl Supervisor {
 
     /// An actor that was told to end has ended.
     pub(super) fn left_round(&mut self, now: MonoNs, actor: ActorId) {
-        if self.children[actor.index()].plan.restart == Restart::Temporary {
+        let child = &self.children[actor.index()];
+        // One that was never ready is still to be started for the first time.
+        if child.plan.restart == Restart::Temporary && child.ready_once {
             self.end(actor);
-            for round in &mut self.rounds {
-                round.members.retain(|id| *id != actor);
-            }
         } else {
             self.out.push(Action::Mark(actor, ActorState::Backoff));
         }
@@ -148,7 +157,11 @@ impl Supervisor {
             });
             if live && !needed {
                 let generation = child.generation;
-                self.children[id.index()].life = Life::Stopping { since: now };
+                let child = &mut self.children[id.index()];
+                if let Life::Running { since } = child.life {
+                    child.backoff.credit(now.since(since));
+                }
+                child.life = Life::Stopping { since: now };
                 self.out.push(Action::Terminate { actor: *id, generation });
             }
         }

@@ -355,7 +355,9 @@ impl Run<'_> {
     }
 
     fn ends_if_running(&self) -> MonoNs {
-        if self.driver.core.is_draining() { MonoNs::NEVER } else { self.ends }
+        // Once the end is decided, the duration's must not keep the supervisor awake.
+        let ending = self.driver.core.is_draining() || self.driver.core.is_on_last_rung();
+        if ending { MonoNs::NEVER } else { self.ends }
     }
 }
 

@@ -8,6 +8,8 @@
 //! Here are the lives and their beginnings; what an end means is in `exits`, restarts of several actors together in
 //! `rounds`, the drain in `drain`, threads that do not come back in `ladder`.
 
+use std::time::Duration;
+
 use crate::clock::MonoNs;
 
 use super::actor::{ActorId, EdgeId};
@@ -149,6 +151,7 @@ impl Supervisor {
             }
             Event::Tick => self.tick(now),
             Event::Drain(reason) => self.begin_drain(now, reason),
+            Event::Suspended(gap) => self.suspended(gap),
             Event::Stalled { actor, generation } => self.stalled(actor, generation),
             Event::Recovered { actor, generation } => self.recovered(actor, generation),
             Event::Wedged { actor, generation, how } => self.wedged(now, actor, generation, how),
@@ -166,6 +169,9 @@ impl Supervisor {
         };
         let round = self.rounds.iter().map(|r| r.due(self)).min().unwrap_or(MonoNs::NEVER);
         let ladder = self.ladder.as_ref().map_or(MonoNs::NEVER, |l| l.until);
+        if self.is_on_last_rung() {
+            return ladder;
+        }
         let drain = self.drain.as_ref().map_or(MonoNs::NEVER, Drain::due);
         self.children
             .iter()
@@ -181,7 +187,10 @@ impl Supervisor {
     fn patience(&self, child: &Child) -> MonoNs {
         match child.life {
             Life::Starting { since } => since.after(self.limits.start_timeout),
-            Life::Stopping { since } => since.after(child.plan.drain_timeout),
+            // A backstop: as long as it runs, its progress is watched, with every excuse that it may have.
+            Life::Stopping { since } => {
+                since.after(child.plan.drain_timeout.max(self.limits.start_timeout * 2))
+            }
             _ => MonoNs::NEVER,
         }
     }
@@ -235,12 +244,16 @@ impl Supervisor {
 
     /// Starts every child that waits and whose dependencies are all up.
     pub(super) fn start_waiting(&mut self, now: MonoNs) {
-        if self.drain.is_some() {
+        if self.drain.is_some() || self.is_on_last_rung() {
             return;
         }
         for id in self.ids() {
             let child = &self.children[id.index()];
-            let satisfied = |d: &ActorId| self.children[d.index()].up;
+            let satisfied = |d: &ActorId| {
+                let needed = &self.children[d.index()];
+                // One that has ended for good must not be waited for.
+                needed.up || needed.life == Life::Ended
+            };
             if child.life == Life::Waiting && child.plan.depends_on.iter().all(satisfied) {
                 self.start(now, id);
             }
@@ -251,6 +264,7 @@ impl Supervisor {
         let child = &mut self.children[actor.index()];
         child.generation += 1;
         child.life = Life::Starting { since: now };
+        child.last_exit = None;
         let generation = child.generation;
         self.out.push(Action::Mark(actor, ActorState::Starting));
         self.out.push(Action::Start { actor, generation });
@@ -265,6 +279,10 @@ impl Supervisor {
             return;
         };
         child.life = Life::Running { since: now };
+        if !child.ready_once {
+            // What its first start took is nobody's crash.
+            child.backoff = Backoff::default();
+        }
         child.ready_once = true;
         child.up = true;
         let line = Line::info("actor.ready")
@@ -282,6 +300,9 @@ impl Supervisor {
     /// The actor will not live again: nobody takes from its mailboxes any more.
     pub(super) fn end(&mut self, actor: ActorId) {
         self.children[actor.index()].life = Life::Ended;
+        for round in &mut self.rounds {
+            round.leave(actor);
+        }
         self.out.push(Action::Mark(actor, ActorState::Exited));
         self.close_inboxes(actor);
     }
@@ -318,13 +339,27 @@ impl Supervisor {
         self.advance_rounds(now);
     }
 
+    /// The supervisor was itself not running for `gap`, and neither were its children: what they may take to start
+    /// and to end begins that much later. A drain has its hard limit all the same.
+    fn suspended(&mut self, gap: Duration) {
+        self.begun = self.begun.after(gap);
+        for child in &mut self.children {
+            if let Life::Starting { since } | Life::Stopping { since } = &mut child.life {
+                *since = since.after(gap);
+            }
+        }
+        if let Some(ladder) = self.ladder.as_mut().filter(|l| !l.final_rung) {
+            ladder.until = ladder.until.after(gap);
+        }
+    }
+
     fn stalled(&mut self, actor: ActorId, generation: u32) {
         if !self.is_current(actor, generation) {
             return;
         }
         let child = &mut self.children[actor.index()];
         child.stalled = true;
-        // A drain has its own deadlines, and its cancels must not be fenced.
+        // A drain has its own deadlines and sends nothing new.
         if child.plan.essential && self.drain.is_none() {
             self.fence(actor, "makes no progress");
         }

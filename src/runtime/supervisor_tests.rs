@@ -311,6 +311,25 @@ fn a_start_that_never_ends_is_a_wedge() {
 }
 
 #[test]
+fn nobody_begins_on_the_last_rung() {
+    let mut t = Table::row();
+    t.up().exited(A, 1, panic()).ready(A, 2).exited(A, 2, panic()).did("S0.2");
+    t.event(wedge(B, 1)).at(1_000).did("I1 F R75 E");
+    t.exited(C, 1, panic()).did("X1");
+    assert_eq!(t.core.next_due(), MonoNs::from_millis(4_000));
+    t.at(3_999).did("").at(4_000).did("!75");
+}
+
+#[test]
+fn what_is_found_gone_while_the_emergency_runs_is_closed_by_another() {
+    let gone = |name, phase| ChildPlan { emergency: true, ..plan(name, phase, &[]) };
+    let mut t = Table::new(vec![gone("a", 0), gone("b", 0)], Vec::new());
+    t.event(Event::Begin).ready(A, 1).ready(B, 1).drain().did("S0.1 S1.1 R76 D0 D1");
+    t.exited(A, 1, panic()).did("E").exited(B, 1, panic()).did("");
+    t.event(Event::EmergencyDone).did("E").event(Event::EmergencyDone).did("!0");
+}
+
+#[test]
 fn a_stop_request_on_the_last_rung_changes_nothing() {
     let mut t = Table::row();
     t.up().event(wedge(B, 1)).at(1_000).did("I1 F R75 E").drain().did("");

@@ -4,7 +4,7 @@
 //! finds every mistake at once. The [`System`] that comes out is run by `System::run` on real threads, or turned
 //! into a `Stepper`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -96,8 +96,9 @@ impl Default for SystemSettings {
 
 /// Called when trading must stop (`true`, and why) and when it may go on (`false`).
 pub type FenceHook = Box<dyn FnMut(bool, &str) + Send>;
-/// Called once, on a helper thread, when an actor is wedged: cancel what is open within the limit.
-pub type EmergencyHook = Box<dyn FnOnce(Duration) + Send>;
+/// Called on a helper thread when an actor is wedged, or gone with something left open: cancel what is open within the
+/// limit. In one drain it may be called again, for what another actor left open later.
+pub type EmergencyHook = Arc<Mutex<dyn FnMut(Duration) + Send>>;
 /// Called with every supervisor event.
 pub type EventHook = Box<dyn FnMut(&SupervisorEvent) + Send>;
 /// Called when the configuration shall be read again, on SIGHUP; hands that to a thread of its own.
@@ -305,8 +306,8 @@ impl SystemBuilder {
     }
 
     /// Sets the emergency routine; it gets the time it has.
-    pub fn on_emergency(&mut self, hook: impl FnOnce(Duration) + Send + 'static) {
-        self.hooks.emergency = Some(Box::new(hook));
+    pub fn on_emergency(&mut self, hook: impl FnMut(Duration) + Send + 'static) {
+        self.hooks.emergency = Some(Arc::new(Mutex::new(hook)));
     }
 
     /// Sets who else sees the supervisor's events; must not block.
@@ -330,6 +331,7 @@ impl SystemBuilder {
         validate::groups(&self.groups, &self.actors, &mut errors);
         validate::edges(&self.edges, &mut errors);
         validate::deadlines(&self.actors, &self.settings, &mut errors);
+        validate::limits(&self.settings, &mut errors);
         let hosts = validate::hosts(&self.actors, self.threading, &machine, &mut errors);
         if !errors.is_empty() {
             return Err(errors);

@@ -91,6 +91,19 @@ pub(super) fn edges(edges: &[Wired], errors: &mut Vec<SpecError>) {
     }
 }
 
+/// No limit of the system is zero where zero means for ever, or never.
+pub(super) fn limits(settings: &SystemSettings, errors: &mut Vec<SpecError>) {
+    if settings.root_intensity.period.is_zero() {
+        errors.push(SpecError::ZeroPeriod("root".to_owned()));
+    }
+    if settings.consecutive_max == 0 {
+        errors.push(SpecError::ZeroLimit("consecutive_max"));
+    }
+    if settings.tick.is_zero() {
+        errors.push(SpecError::ZeroLimit("tick"));
+    }
+}
+
 /// Deadlines are set, ordered, and together below the hard limit.
 pub(super) fn deadlines(
     actors: &[Declared],
@@ -102,7 +115,7 @@ pub(super) fn deadlines(
         let Some(spec) = &actor.spec else { continue };
         if spec.drain_timeout.is_zero()
             || spec.stall_warn.is_zero()
-            || spec.stall_fail < spec.stall_warn
+            || spec.stall_fail <= spec.stall_warn
         {
             errors.push(SpecError::Deadline(actor.name.clone()));
         }

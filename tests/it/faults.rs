@@ -107,6 +107,8 @@ fn wedged(fault: &str, id: &str, how: &str) {
     let mut engine = Process::start(&["run", "--ops", "off", "--fault", fault]);
     let line = engine.wait_line("event=stall.warn");
     assert!(line.contains(&format!("actor={id}")), "{line}");
+    // The second look can compare.
+    let line = engine.wait_line("event=wedge.interrupt");
     assert!(line.contains(how), "{line}");
     engine.wait_line("event=wedge.fence");
     let (code, took) = engine.wait_exit();

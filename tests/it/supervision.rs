@@ -586,7 +586,7 @@ fn wedge(busy: bool, threading: Threading) -> Wedge {
     let mut bystander = ChildSpec { start, ..limits.clone() };
     if threading == Threading::Dedicated {
         // A busy machine may withhold the core from its thread; only the neighbour's loop must not be its fault.
-        (bystander.stall_warn, bystander.stall_fail) = (GATE, GATE);
+        (bystander.stall_warn, bystander.stall_fail) = (GATE, 2 * GATE);
     }
     builder.child(b, bystander);
     builder.child(a, limits);
@@ -648,7 +648,7 @@ fn s44_a_thread_that_never_drains_is_left_behind() {
         emergency: true,
         drain_timeout: Duration::from_millis(50),
         stall_warn: GATE,
-        stall_fail: GATE,
+        stall_fail: 2 * GATE,
         ..spec
     };
     builder.child(id, must);
