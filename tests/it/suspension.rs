@@ -151,7 +151,7 @@ fn storm(signal: Signal, settings: &[&str]) {
 }
 
 #[test]
-fn a_storm_of_dumps_interrupts_nothing() {
+fn s55_a_storm_of_dumps_interrupts_nothing() {
     storm(Signal::USR1, &[]);
 }
 
