@@ -10,7 +10,8 @@
 //! last one was answered, and their time counts from then.
 //!
 //! Comes in: `--seconds N` (15), `--updates N` (20000), `--orders N` (2000), `--slow N` (0) more clients that subscribe to
-//! everything and never read, `--test` for a tiny run. Goes out: the figures, and beside them those of a raw echo of the
+//! everything and never read, `--history N` (2000) orders and fills that the venue remembers of each account: full in half a
+//! minute, so that from then on its memory must not grow; `--test` for a tiny run. Goes out: the figures, and beside them those of a raw echo of the
 //! same sizes at the same pace on the same core, in the same run. The venue is the built binary, pinned to the last core;
 //! the client has the first one. Ends with an error when anything was lost, refused or out of order.
 #![expect(clippy::print_stdout, reason = "a bench reports on standard output")]
@@ -69,7 +70,7 @@ fn main() {
         "{} cores; venue on {venues:?}, client on {ours:?}; {updates} updates/s, {orders} orders/s, {seconds} s",
         cores.len()
     );
-    let venue = Venue::start(venues, updates);
+    let venue = Venue::start(venues, updates, number("--history", 2_000));
     pin(ours);
     let slow: Vec<Socket> = (0..number("--slow", 0)).map(|_| venue.dial(STREAMS)).collect();
     let mut client = Client::open(&venue);
@@ -112,7 +113,7 @@ struct Usage {
 }
 
 impl Venue {
-    fn start(core: Option<CoreId>, updates: u64) -> Self {
+    fn start(core: Option<CoreId>, updates: u64, history: u64) -> Self {
         let mut accounts = tempfile::NamedTempFile::new().expect("a file");
         for n in 0..ACCOUNTS {
             writeln!(
@@ -130,7 +131,7 @@ impl Venue {
                 .args(["--updates-per-s", &updates.to_string(), "--accounts"])
                 .arg(path)
                 .args(["--weight-per-minute", "100000000", "--orders-per-10s", "1000000"])
-                .args(["--orders-per-day", "1000000000"])
+                .args(["--orders-per-day", "1000000000", "--history", &history.to_string()])
                 .stderr(Stdio::piped())
                 .spawn()
         };
