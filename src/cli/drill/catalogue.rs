@@ -239,6 +239,9 @@ const OUTSIDE: &[Outside] = &[
     },
 ];
 
+/// The drill that breaks nothing: where it is skipped, the others say little.
+pub(super) const STEADY: &str = "steady";
+
 const PANIC: &str = "A crashed actor is replaced by a fresh one in under a second; the others feel it only as a message.";
 const STORM: &str = "Too many crashes end in an orderly shutdown: exit 70, every order cancelled.";
 const WEDGE: &str =
@@ -259,7 +262,7 @@ pub(super) fn all(setup: &Setup) -> Vec<Drill> {
     let mut drills = vec![Drill {
         quick: true,
         ..drill(
-            "steady",
+            STEADY,
             "Live within 5 s; SIGTERM drains within 8 s, exit 0, every order cancelled and verified.",
             Play::Steady,
         )

@@ -16,8 +16,8 @@ use rustix::process::{
 
 /// One read of a log.
 const READ_BYTES: usize = 64 * 1024;
-/// What is kept of a log for looking at; the file has all of it.
-const LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Nobody logs so much in a drill; what comes after it would not be seen, so that such a drill proves nothing.
+const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the rest of a dead process's log may take.
 const LAST_LINES_LIMIT: Duration = Duration::from_millis(100);
 /// Ignored signals stay ignored in a program that a shell becomes; nothing else can ignore one for a child.
@@ -146,15 +146,22 @@ impl Child {
             Ok(0) => self.pipe = None,
             Ok(n) => {
                 self.file.write_all(&bytes[..n])?;
-                if self.log.len() < LOG_BYTES_MAX {
-                    self.log.push_str(&String::from_utf8_lossy(&bytes[..n]));
-                }
+                keep(&mut self.log, &bytes[..n], LOG_BYTES_MAX)?;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
         Ok(())
     }
+}
+
+/// Adds to a log of at most `max` bytes.
+fn keep(log: &mut String, bytes: &[u8], max: usize) -> io::Result<()> {
+    if log.len() + bytes.len() > max {
+        return Err(io::Error::other(format!("the log is larger than {max} bytes")));
+    }
+    log.push_str(&String::from_utf8_lossy(bytes));
+    Ok(())
 }
 
 impl Drop for Child {
@@ -207,6 +214,14 @@ mod tests {
         check_between(&at("08:00:00.000001"), &at("08:00:01.000003"), Some(1_000_002));
         check_between(&at("23:59:59.999999"), &at("00:00:00.000001"), Some(2));
         check_between("no line", &at("08:00:00.000001"), None);
+    }
+
+    #[test]
+    fn a_log_is_whole_or_an_error() {
+        let mut log = String::new();
+        keep(&mut log, b"abc", 4).expect("room");
+        assert!(keep(&mut log, b"de", 4).is_err(), "what is not seen must not pass for nothing");
+        assert_eq!(log, "abc");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::catalogue::{Felt, Outside, Play};
 use super::child::{Child, between, value_of};
 use super::ending::{DRAIN_LIMIT, Ending, Orders, Restarts, open_orders};
-use super::stage::{Engine, Halt, Stage, UPDATES_PER_S, now, short};
+use super::stage::{Engine, Facts, Halt, Stage, UPDATES_PER_S, now, short};
 
 /// When an actor panics: the book is live and orders are open long before.
 const PANIC_AFTER: &str = "1500ms";
@@ -105,12 +105,21 @@ fn stop(stage: &mut Stage<'_>, restarts: Restarts<'_>) -> Result<(), Halt> {
 fn steady(stage: &mut Stage<'_>, time: Duration) -> Result<(), Halt> {
     stage.start_engine(&Engine::default())?;
     stage.until_trading()?;
-    if let Some(took) = stage.line(0, &["event=engine.live"]).as_deref().and_then(uptime) {
-        stage.facts.measure("live after", took);
-        stage.facts.promise(took <= LIVE_LIMIT, || format!("live after {took:?} only"));
-    }
+    let live = stage.line(0, &["event=engine.live"]).unwrap_or_default();
+    judge_start(&mut stage.facts, &live);
     stage.pass(time)?;
     stop(stage, Restarts::None)
+}
+
+/// Judges the first `engine.live`; a line that does not say when proves nothing.
+fn judge_start(facts: &mut Facts, live: &str) {
+    match uptime(live) {
+        Some(took) => {
+            facts.measure("live after", took);
+            facts.promise(took <= LIVE_LIMIT, || format!("live after {took:?} only"));
+        }
+        None => facts.promise(false, || format!("no uptime_ms in {live:?}")),
+    }
 }
 
 /// `uptime_ms=` of a log line.
@@ -438,4 +447,24 @@ fn canary(stage: &mut Stage<'_>) -> Result<(), Halt> {
     until_open_order(stage)?;
     stage.signal(Signal::KILL);
     stage.ends(&Ending::CLEAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_start(line: &str, wrong: usize) {
+        let mut facts = Facts::default();
+        judge_start(&mut facts, line);
+        assert_eq!(facts.wrong.len(), wrong, "{:?}", facts.wrong);
+    }
+
+    #[test]
+    fn a_start_is_judged_by_what_the_engine_says() {
+        check_start("INFO engine event=engine.live uptime_ms=143", 0);
+        check_start("INFO engine event=engine.live uptime_ms=5001", 1);
+        check_start("INFO engine event=engine.live", 1);
+        check_start("", 1);
+    }
 }
