@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use super::catalogue::{Felt, Outside, Play};
 use super::child::{Child, between, value_of};
-use super::ending::{DRAIN_LIMIT, Ending, Orders, Restarts, open_orders};
+use super::ending::{
+    DRAIN_LIMIT, Ending, Orders, Restarts, judge_sent_once, open_orders, orders_total,
+};
 use super::stage::{Engine, Facts, Halt, Stage, UPDATES_PER_S, now, short};
 
 /// When an actor panics: the book is live and orders are open long before.
@@ -44,7 +45,7 @@ const DISK_LIMIT: Duration = Duration::from_secs(20);
 /// Book changes per second in a burst.
 const BURST_UPDATES_PER_S: u32 = 2_000;
 /// Book changes per second of a market in which an order stays open for a while.
-const CALM_UPDATES_PER_S: u32 = 20;
+const CALM_UPDATES_PER_S: u32 = 5;
 /// How long the burst goes on before SIGTERM.
 const BURST_TIME: Duration = Duration::from_secs(1);
 /// The handler itself ends the process: this is what a busy machine needs to tell us.
@@ -185,7 +186,18 @@ fn wedge(stage: &mut Stage<'_>, word: &str, actor: &str) -> Result<(), Halt> {
             called: "exit after",
         },
         code,
-    )
+    )?;
+    needs_orders(open)
+}
+
+/// That orders are cancelled is proved where there were some.
+fn needs_orders(open: usize) -> Result<(), Halt> {
+    match open {
+        0 => {
+            Err(Halt::Skipped("no order was open: that orders are cancelled is not proved".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Orders were cancelled on a fresh connection at every venue.
@@ -238,11 +250,24 @@ fn break_outside(stage: &mut Stage<'_>, outside: &Outside) -> Result<(), Halt> {
         }
         Felt::Hits => until_hit(stage, outside)?,
     }
+    let before = stage.hits()?;
     stage.pass(outside.lasts)?;
+    if let Some(max) = outside.hits_max {
+        let hits = stage.hits()?.saturating_sub(before);
+        stage.facts.tell(format!("{hits} times more"));
+        let venues = stage.addresses().len() as u64;
+        stage.facts.promise(hits <= max * venues, || {
+            let lasts = short(outside.lasts);
+            format!("{hits} requests within {lasts} to venues that refuse every one")
+        });
+    }
     stage.mend_venues()?;
     let took = stage.until_trading_again()?;
     stage.facts.measure("trading again after", took);
-    stop(stage, Restarts::None)
+    stop(stage, Restarts::None)?;
+    let (truth, report) = (stage.truth()?, stage.report());
+    judge_sent_once(&mut stage.facts, &truth, &report);
+    Ok(())
 }
 
 /// Waits until the venue says that the fault struck.
@@ -311,12 +336,6 @@ fn disk_full(stage: &mut Stage<'_>) -> Result<(), Halt> {
     )
 }
 
-/// Orders that the venues ever took.
-fn orders_total(truth: &[Value]) -> u64 {
-    let accounts = truth.iter().filter_map(|s| s["accounts"].as_array()).flatten();
-    accounts.filter_map(|a| a["orders_total"].as_u64()).sum()
-}
-
 /// The size of the largest file in a folder; 0 where there is none.
 fn largest_file(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -350,9 +369,10 @@ fn next_start(stage: &mut Stage<'_>) -> Result<(), Halt> {
     stage.pass(STEADY_TIME)?;
     let sudden = stage.facts.exit_code;
     stop(stage, Restarts::None)?;
-    stage.facts.tell("the next start left none");
     // The drill is about the first end; the second one was judged.
     stage.facts.exit_code = sudden;
+    needs_orders(left)?;
+    stage.facts.tell("the next start left none");
     Ok(())
 }
 

@@ -229,6 +229,11 @@ impl<'a> Stage<'a> {
         self.engine.as_ref().map_or(Ok(()), |engine| Ok(engine.bound_files(bytes)?))
     }
 
+    /// Where the venues listen, one address each.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// The folder of the drill.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
