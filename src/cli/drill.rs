@@ -69,6 +69,9 @@ pub struct DrillArgs {
     /// Override one key of the configuration; venue addresses and keys are the drill's own in any case.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Not for people: run the words as arguments of this program, in place of it, until the process PID is gone.
+    #[arg(long, hide = true, value_name = "PID")]
+    dies_with: Option<i32>,
 }
 
 impl DrillArgs {
@@ -103,6 +106,9 @@ pub fn run(args: &DrillArgs, signals: &Signals) -> u8 {
 }
 
 fn try_run(args: &DrillArgs, signals: &Signals) -> Result<u8, Refusal> {
+    if let Some(drill) = args.dies_with {
+        return Err(Refusal::System(child::become_child(drill, &args.words)));
+    }
     let (file, names) = args.file_and_names();
     let setup = Setup::new(file, args.set.clone()).map_err(Refusal::Configuration)?;
     let drills =

@@ -17,7 +17,7 @@ use crate::sim::settings::VenueSettings;
 /// The made-up account of the simulated venues.
 const KEY: &str = "drill-key";
 const SECRET: &str = "drill-secret";
-/// Processes that a killed drill leaves behind end by themselves after this.
+/// No drill takes so long: its processes end by themselves after this.
 const LIFE: &str = "10m";
 /// The copy of the configuration file, in the folder of a drill.
 const CONFIGURATION: &str = "engine.toml";
