@@ -151,7 +151,13 @@ fn drill_with_children() -> (Process, Vec<i32>) {
         assert!(Clock::System.now().since(begin) < PATIENCE, "no children: {}", process.log());
         let list = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
         let list = list.unwrap_or_default();
-        children = list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        // Before it runs what it was started for, a process has not yet asked to die with the drill.
+        let runs = |pid: &i32| {
+            let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            !words.is_empty() && !words.contains("\0drill\0")
+        };
+        children =
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(runs).collect();
     }
     (process, children)
 }
