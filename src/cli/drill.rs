@@ -1,7 +1,7 @@
 //! `pindrop drill`: breaks a real engine on purpose, against simulated venues, and says which promises held.
 //!
 //! What comes in: the user's own configuration, and which drills. What goes out: a table, or JSON, and exit code 1 when
-//! a promise was broken. What always holds: the engine is this very program as a process of its own, with its mode,
+//! a promise was broken or nothing was proved. What always holds: the engine is this very program as a process of its own, with its mode,
 //! URLs and keys overridden (see `setup`): no configured venue is contacted and no configured key is read, whatever the
 //! mode of the file. Each drill has engine, venues and folder of its own.
 
@@ -41,7 +41,7 @@ mod stage;
 // What came of it.
 mod table;
 
-/// A promise was broken.
+/// A promise was broken, or none was put to the test: all drills were skipped, or the one that breaks nothing was.
 const EXIT_BROKEN: u8 = 1;
 
 /// Arguments of `pindrop drill`.
@@ -69,6 +69,9 @@ pub struct DrillArgs {
     /// Override one key of the configuration; venue addresses and keys are the drill's own in any case.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Not for people: run the words as arguments of this program, in place of it, until the process PID is gone.
+    #[arg(long, hide = true, value_name = "PID")]
+    dies_with: Option<i32>,
 }
 
 impl DrillArgs {
@@ -103,6 +106,9 @@ pub fn run(args: &DrillArgs, signals: &Signals) -> u8 {
 }
 
 fn try_run(args: &DrillArgs, signals: &Signals) -> Result<u8, Refusal> {
+    if let Some(drill) = args.dies_with {
+        return Err(Refusal::System(child::become_child(drill, &args.words)));
+    }
     let (file, names) = args.file_and_names();
     let setup = Setup::new(file, args.set.clone()).map_err(Refusal::Configuration)?;
     let drills =
@@ -119,17 +125,32 @@ fn try_run(args: &DrillArgs, signals: &Signals) -> Result<u8, Refusal> {
     let (rows, interrupted) = play_all(&setup, signals, &drills, &folder, begin);
     let took = Clock::System.now().since(begin);
     folder.end();
+    let code = interrupted.unwrap_or_else(|| code_of(&rows));
     if args.json {
-        print_line(&table::json(&rows, &setup.changes, took).to_string());
+        print_line(&table::json(&rows, &setup.changes, took, code == 0).to_string());
     } else {
         table::lines(&rows, took).iter().for_each(|line| print_line(line));
     }
-    Ok(match interrupted {
-        Some(code) => code,
-        None if table::count(&rows, Verdict::Broken) > 0 => EXIT_BROKEN,
-        None if table::count(&rows, Verdict::NotPlayed) > 0 => ExitCode::SystemRefused as u8,
-        None => 0,
-    })
+    if code == EXIT_BROKEN && table::count(&rows, Verdict::Broken) == 0 {
+        print_error("pindrop drill: too much was skipped: nothing is proved");
+    }
+    Ok(code)
+}
+
+/// The exit code of drills that were all played.
+fn code_of(rows: &[Row]) -> u8 {
+    let skipped = |row: &Row| row.verdict == Verdict::Skipped;
+    if table::count(rows, Verdict::Broken) > 0 {
+        EXIT_BROKEN
+    } else if table::count(rows, Verdict::NotPlayed) > 0 {
+        ExitCode::SystemRefused as u8
+    } else if table::count(rows, Verdict::Passed) == 0
+        || rows.iter().any(|row| row.name == catalogue::STEADY && skipped(row))
+    {
+        EXIT_BROKEN
+    } else {
+        0
+    }
 }
 
 fn print_list(drills: &[Drill], as_json: bool) {
@@ -256,5 +277,31 @@ impl Folder {
         if !self.keeps_all {
             let _ = std::fs::remove_dir(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::stage::{Facts, Halt};
+    use super::*;
+
+    #[track_caller]
+    fn check_code(rows: Vec<(&str, Option<Halt>)>, code: u8) {
+        let row =
+            |(name, halt)| Row::new(name, "It holds.", Facts::default(), halt, Duration::ZERO);
+        assert_eq!(code_of(&rows.into_iter().map(row).collect::<Vec<_>>()), code);
+    }
+
+    #[test]
+    fn nothing_proved_is_no_success() {
+        let skipped = || Some(Halt::Skipped("quiet".to_owned()));
+        check_code(vec![("steady", None), ("gap", None)], 0);
+        check_code(vec![("steady", None), ("gap", skipped())], 0);
+        check_code(vec![("steady", skipped()), ("gap", None)], EXIT_BROKEN);
+        check_code(vec![("gap", skipped())], EXIT_BROKEN);
+        check_code(vec![("gap", Some(Halt::System("no room".to_owned())))], 71);
+        check_code(vec![("gap", Some(Halt::Broken("late".to_owned())))], EXIT_BROKEN);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -333,12 +333,21 @@ pub(crate) fn load_config(args: &ConfigArgs) -> Result<Config, ConfigErrors> {
 
 /// The configuration as typed: in the file, the environment and the arguments.
 pub(crate) fn load_tree(args: &ConfigArgs) -> Result<Tree, ConfigErrors> {
+    let text = args.config.as_deref().map(read_text).transpose()?;
+    parse_tree(args, text.as_deref())
+}
+
+/// The text of a configuration file.
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(path).map_err(|e| general_error(format!("{}: {e}", path.display())))
+}
+
+/// The configuration as typed, with a file that was read already: errors name `args.config`, nothing reads it.
+pub(crate) fn parse_tree(args: &ConfigArgs, text: Option<&str>) -> Result<Tree, ConfigErrors> {
     let mut tree = Tree::default();
-    if let Some(path) = &args.config {
+    if let (Some(path), Some(text)) = (&args.config, text) {
         let name = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|e| general_error(format!("{name}: {e}")))?;
-        tree = Tree::parse(&name, &text).map_err(|e| ConfigErrors(vec![e]))?;
+        tree = Tree::parse(&name, text).map_err(|e| ConfigErrors(vec![e]))?;
     }
     let mut errors = Vec::new();
     for (name, value) in std::env::vars_os() {

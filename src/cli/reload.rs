@@ -14,19 +14,21 @@ use super::{ConfigArgs, load_tree};
 
 /// What to do on SIGHUP. Without a configuration file there is nothing to read again.
 pub(super) fn on_hang_up(args: ConfigArgs, reload: Reload) -> impl FnMut() + Send + 'static {
-    let shared = Arc::new(Shared { args, reload: Mutex::new(reload), requests: AtomicU32::new(0) });
+    let requests = Requests::default();
+    let shared = Arc::new(Shared { args, reload: Mutex::new(reload), requests });
     move || {
         if shared.args.config.is_none() {
             log::info!(target: "engine", "event=reload.none why=\"there is no configuration file\"");
             return;
         }
-        if shared.requests.fetch_add(1, Ordering::SeqCst) > 0 {
-            // A thread is at it, and reads once more.
+        if !shared.requests.add() {
+            log::info!(target: "engine", "event=reload.busy why=\"a thread is at it and reads once more\"");
             return;
         }
         let reader = Arc::clone(&shared);
-        if let Err(e) = thread::spawn("reload", move || reader.run()) {
-            shared.requests.store(0, Ordering::SeqCst);
+        let read = move || reader.requests.serve(|| reader.read_once());
+        if let Err(e) = thread::spawn("reload", read) {
+            shared.requests.forget();
             log::error!(target: "engine", "event=reload.failed why=\"no thread: {e}\"");
         }
     }
@@ -35,23 +37,50 @@ pub(super) fn on_hang_up(args: ConfigArgs, reload: Reload) -> impl FnMut() + Sen
 struct Shared {
     args: ConfigArgs,
     reload: Mutex<Reload>,
-    /// Requests since the reading thread began to read last.
-    requests: AtomicU32,
+    requests: Requests,
+}
+
+/// Requests since the reading thread began to read last; 0 while no thread reads.
+#[derive(Default)]
+struct Requests(AtomicU32);
+
+impl Requests {
+    /// One more; whether a thread is to be made for it.
+    fn add(&self) -> bool {
+        self.0.fetch_add(1, Ordering::SeqCst) == 0
+    }
+
+    /// No thread reads.
+    fn forget(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    /// Reads until nobody has asked again meanwhile. A panic ends this reading, and not those that come after it.
+    fn serve(&self, mut read: impl FnMut()) {
+        let panicked = Panicked(self);
+        loop {
+            let asked = self.0.load(Ordering::SeqCst);
+            read();
+            let done = self.0.compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst);
+            if done.is_ok() {
+                break;
+            }
+        }
+        std::mem::forget(panicked);
+    }
+}
+
+/// Dropped by a panic only.
+struct Panicked<'a>(&'a Requests);
+
+impl Drop for Panicked<'_> {
+    fn drop(&mut self) {
+        self.0.forget();
+        log::error!(target: "engine", "event=reload.failed why=\"the reading panicked\"");
+    }
 }
 
 impl Shared {
-    /// Reads until nobody has asked again meanwhile.
-    fn run(&self) {
-        loop {
-            let asked = self.requests.load(Ordering::SeqCst);
-            self.read_once();
-            let done = self.requests.compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst);
-            if done.is_ok() {
-                return;
-            }
-        }
-    }
-
     fn read_once(&self) {
         let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         let read = load_tree(&self.args)
@@ -82,4 +111,33 @@ fn tell(file: Option<&Path>, changes: &[Change]) {
         "event=reload.done applied={applied} needs_restart={restart} overridden={overridden} config={:?}",
         file.unwrap_or(Path::new("none"))
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_request_while_one_is_read_is_read_as_well() {
+        let requests = Requests::default();
+        assert!(requests.add());
+        let mut times = 0;
+        requests.serve(|| {
+            times += 1;
+            assert!(times > 1 || !requests.add(), "a thread is at it");
+        });
+        assert_eq!(times, 2);
+        assert!(requests.add(), "the thread has ended");
+    }
+
+    #[test]
+    fn a_panic_does_not_end_reloading() {
+        let requests = Requests::default();
+        assert!(requests.add());
+        let ended = catch_unwind(AssertUnwindSafe(|| requests.serve(|| panic!("on purpose"))));
+        assert!(ended.is_err());
+        assert!(requests.add(), "the next request makes a thread");
+    }
 }

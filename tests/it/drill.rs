@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use pindrop::clock::Clock;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::process::{PATIENCE, Process};
@@ -129,6 +129,7 @@ fn wrong_words_and_configurations_are_named() {
         assert_eq!(found, code, "{err}");
         assert!(err.contains(needle), "no {needle:?} in {err}");
     }
+    check(&["--dies-with", "1", "--", "run"], 71, "the drill is gone");
     check(&["lost-akc"], 2, "did you mean `lost-ack`?");
     check(&["--liste"], 2, "--list");
     check(&["/nonexistent.toml"], 78, "/nonexistent.toml");
@@ -139,19 +140,67 @@ fn wrong_words_and_configurations_are_named() {
     check(&["--set", "venue.north.symbols=[\"BTCXXX\"]"], 78, "BTCXXX");
 }
 
-#[test]
-fn ctrl_c_ends_the_drill_and_its_children() {
+/// A drill under way, and its two processes: an empty list would prove nothing.
+fn drill_with_children() -> (Process, Vec<i32>) {
     let mut process = Process::start(&["drill", "spin"]);
     process.wait_line("[1/5 ");
     let me = process.pid();
-    let mut children = Vec::new();
-    // The first drill is under way, so both will be there; an empty list would prove nothing.
+    let mut children: Vec<i32> = Vec::new();
     let begin = Clock::System.now();
     while children.len() < 2 {
         assert!(Clock::System.now().since(begin) < PATIENCE, "no children: {}", process.log());
         let list = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
-        children = list.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let list = list.unwrap_or_default();
+        // Before it runs what it was started for, a process has not yet asked to die with the drill.
+        let runs = |pid: &i32| {
+            let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            !words.is_empty() && !words.contains("\0drill\0")
+        };
+        children =
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(runs).collect();
     }
+    (process, children)
+}
+
+#[track_caller]
+fn check_nobody_is_left_after(signals: &[Signal]) {
+    let (mut process, children) = drill_with_children();
+    for child in &children {
+        // A stopped process does nothing by itself: not even end.
+        let pid = Pid::from_raw(*child).expect("a child's id");
+        kill_process(pid, Signal::STOP).expect("it is ours");
+    }
+    for signal in signals {
+        process.signal(*signal);
+    }
+    process.wait_exit();
+    let begin = Clock::System.now();
+    for child in children {
+        // One that nobody has waited for yet is gone as well.
+        let runs = || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            state.is_some_and(|state| !"ZX".contains(state))
+        };
+        while runs() {
+            assert!(Clock::System.now().since(begin) < PATIENCE, "{child} is still there");
+        }
+    }
+}
+
+#[test]
+fn a_second_ctrl_c_leaves_nobody_behind() {
+    check_nobody_is_left_after(&[Signal::INT, Signal::INT]);
+}
+
+#[test]
+fn a_killed_drill_leaves_nobody_behind() {
+    check_nobody_is_left_after(&[Signal::KILL]);
+}
+
+#[test]
+fn ctrl_c_ends_the_drill_and_its_children() {
+    let (mut process, children) = drill_with_children();
     process.signal(Signal::INT);
     assert_eq!(process.wait_exit().0, 130, "{}", process.log());
     for child in children {

@@ -76,6 +76,8 @@ pub(super) struct Outside {
     pub(super) within: Duration,
     /// How long it goes on once it was felt.
     pub(super) lasts: Duration,
+    /// How often it may strike at one venue meanwhile; `None` for as often as it likes.
+    pub(super) hits_max: Option<u64>,
     pub(super) quick: bool,
 }
 
@@ -85,6 +87,8 @@ const NEXT: Duration = Duration::from_secs(20);
 const A_WHILE: Duration = Duration::from_secs(2);
 /// A fault that is over when it has struck.
 const AT_ONCE: Duration = Duration::ZERO;
+/// Refused requests in [`A_WHILE`] that are not hammering: each request that was under way, and a few first tries.
+const HAMMER_HITS: u64 = 20;
 
 const OUTSIDE: &[Outside] = &[
     Outside {
@@ -95,6 +99,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Line(&["event=feed.down"]),
         within: NEXT,
         lasts: AT_ONCE,
+        hits_max: None,
         quick: true,
     },
     Outside {
@@ -105,6 +110,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Line(&["event=session.down"]),
         within: NEXT,
         lasts: AT_ONCE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -115,6 +121,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Line(&["event=feed.down"]),
         within: NEXT,
         lasts: AT_ONCE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -125,6 +132,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Line(&["event=session.down"]),
         within: Duration::from_secs(40),
         lasts: AT_ONCE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -135,26 +143,29 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: A_WHILE,
+        hits_max: None,
         quick: false,
     },
     Outside {
         name: "gap",
-        promise: "A missing update is seen; the book is built anew before anything is decided on it.",
+        promise: "A missing update is seen: the book is built anew, trading goes on.",
         request: r#"{"kind":"gap","target":"stream","count":1}"#,
         venue_keys: &[],
-        felt: Felt::Hits,
+        felt: Felt::Line(&["event=book.syncing"]),
         within: NEXT,
         lasts: AT_ONCE,
+        hits_max: None,
         quick: false,
     },
     Outside {
         name: "corrupt-stream",
-        promise: "A frame that makes no sense is counted and survived.",
+        promise: "Frames that make no sense are survived: nobody is restarted, trading goes on.",
         request: r#"{"kind":"corrupt","target":"stream","count":3}"#,
         venue_keys: &[],
         felt: Felt::Hits,
         within: NEXT,
         lasts: A_WHILE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -165,6 +176,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: AT_ONCE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -175,6 +187,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: AT_ONCE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -185,6 +198,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: AT_ONCE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -195,6 +209,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: A_WHILE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -205,6 +220,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: A_WHILE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -215,6 +231,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: A_WHILE,
+        hits_max: None,
         quick: false,
     },
     Outside {
@@ -225,6 +242,7 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: A_WHILE,
+        hits_max: Some(HAMMER_HITS),
         quick: false,
     },
     Outside {
@@ -235,12 +253,16 @@ const OUTSIDE: &[Outside] = &[
         felt: Felt::Hits,
         within: NEXT,
         lasts: A_WHILE,
+        hits_max: Some(HAMMER_HITS),
         quick: false,
     },
 ];
 
+/// The drill that breaks nothing: where it is skipped, the others say little.
+pub(super) const STEADY: &str = "steady";
+
 const PANIC: &str = "A crashed actor is replaced by a fresh one in under a second; the others feel it only as a message.";
-const STORM: &str = "Too many crashes end in an orderly shutdown: exit 70, every order cancelled.";
+const STORM: &str = "Too many crashes end in an orderly shutdown: exit 70, no order is left.";
 const WEDGE: &str =
     "An actor that never comes back is named; orders are cancelled on a fresh connection; exit 75.";
 const SLOW: &str =
@@ -259,7 +281,7 @@ pub(super) fn all(setup: &Setup) -> Vec<Drill> {
     let mut drills = vec![Drill {
         quick: true,
         ..drill(
-            "steady",
+            STEADY,
             "Live within 5 s; SIGTERM drains within 8 s, exit 0, every order cancelled and verified.",
             Play::Steady,
         )
@@ -325,7 +347,7 @@ fn of_the_process() -> Vec<Drill> {
         drill(
             "killed",
             false,
-            "SIGKILL leaves a journal that verifies; the next start cancels what was left and carries the position on.",
+            "SIGKILL leaves a journal that verifies; the next start cancels what was left and agrees with the venue on the position.",
             Play::Killed,
         ),
         drill(

@@ -1,5 +1,6 @@
 //! A process that a drill started: its log, its signals, its end. In: what to run. Out: log lines and an exit code.
-//! What always holds: nobody outlives its [`Child`] value, and no wait here is longer than it was asked to be.
+//! What always holds: nobody outlives its [`Child`] value, nor the drill, however that ends; and no wait here is longer
+//! than it was asked to be.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,17 +12,20 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, prlimit,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getppid, kill_process, pidfd_open, prlimit,
+    set_parent_process_death_signal,
 };
 
 /// One read of a log.
 const READ_BYTES: usize = 64 * 1024;
-/// What is kept of a log for looking at; the file has all of it.
-const LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Nobody logs so much in a drill; what comes after it would not be seen, so that such a drill proves nothing.
+const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the rest of a dead process's log may take.
 const LAST_LINES_LIMIT: Duration = Duration::from_millis(100);
 /// Ignored signals stay ignored in a program that a shell becomes; nothing else can ignore one for a child.
 const SHELL: &str = "/bin/sh";
+/// See [`become_child`].
+const DIES_WITH: &str = "--dies-with";
 /// Writing past a file size limit is then an error, as a full disk's is, and not a signal that kills.
 const IGNORE_FILE_SIZE_SIGNAL: &str = "trap '' XFSZ; exec \"$0\" \"$@\"";
 
@@ -49,6 +53,7 @@ impl Child {
         };
         let file = File::options().create(true).append(true).open(log)?;
         let mut process = command
+            .args(["drill", DIES_WITH, &std::process::id().to_string(), "--"])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -146,9 +151,7 @@ impl Child {
             Ok(0) => self.pipe = None,
             Ok(n) => {
                 self.file.write_all(&bytes[..n])?;
-                if self.log.len() < LOG_BYTES_MAX {
-                    self.log.push_str(&String::from_utf8_lossy(&bytes[..n]));
-                }
+                keep(&mut self.log, &bytes[..n], LOG_BYTES_MAX)?;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
@@ -157,11 +160,36 @@ impl Child {
     }
 }
 
+/// Adds to a log of at most `max` bytes.
+fn keep(log: &mut String, bytes: &[u8], max: usize) -> io::Result<()> {
+    if log.len() + bytes.len() > max {
+        return Err(io::Error::other(format!("the log is larger than {max} bytes")));
+    }
+    log.push_str(&String::from_utf8_lossy(bytes));
+    Ok(())
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         // One that has been waited for needs neither; a stopped one takes SIGKILL as well.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Runs this very program with `args` in place of this process, killed when the drill with the process id `drill` is
+/// gone: the kernel does that also for one that is stopped. Returns why that failed.
+///
+/// It is the process itself that must ask for it, and that outlives the call to `exec`.
+pub(super) fn become_child(drill: i32, args: &[String]) -> io::Error {
+    let asked = set_parent_process_death_signal(Some(Signal::KILL));
+    // A drill that went before the question will not be told of any more.
+    let orphaned = getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != drill);
+    match (asked, std::env::current_exe()) {
+        (Err(e), _) => e.into(),
+        (_, Err(e)) => e,
+        _ if orphaned => io::Error::other("the drill is gone"),
+        (Ok(()), Ok(program)) => Command::new(program).args(args).exec(),
     }
 }
 
@@ -207,6 +235,14 @@ mod tests {
         check_between(&at("08:00:00.000001"), &at("08:00:01.000003"), Some(1_000_002));
         check_between(&at("23:59:59.999999"), &at("00:00:00.000001"), Some(2));
         check_between("no line", &at("08:00:00.000001"), None);
+    }
+
+    #[test]
+    fn a_log_is_whole_or_an_error() {
+        let mut log = String::new();
+        keep(&mut log, b"abc", 4).expect("room");
+        assert!(keep(&mut log, b"de", 4).is_err(), "what is not seen must not pass for nothing");
+        assert_eq!(log, "abc");
     }
 
     #[test]

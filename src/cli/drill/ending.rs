@@ -122,6 +122,30 @@ pub(super) fn open_orders(truth: &[Value]) -> Vec<String> {
     orders.map(|o| o["clientOrderId"].as_str().unwrap_or("?").to_owned()).collect()
 }
 
+/// Orders that the venues ever took.
+pub(super) fn orders_total(truth: &[Value]) -> u64 {
+    let accounts = truth.iter().filter_map(|s| s["accounts"].as_array()).flatten();
+    accounts.filter_map(|a| a["orders_total"].as_u64()).sum()
+}
+
+/// No order was sent twice: no venue took two of one id, nor more than the engine says that it sent. For an engine
+/// that was started once and had no order sender restarted.
+pub(super) fn judge_sent_once(facts: &mut Facts, truth: &[Value], report: &Value) {
+    let (taken, sent) = (orders_total(truth), report["orders"]["sent"].as_u64());
+    facts.promise(sent.is_some_and(|sent| taken <= sent), || {
+        format!("the venues took {taken} orders, the engine sent {}", report["orders"]["sent"])
+    });
+    for account in truth.iter().filter_map(|s| s["accounts"].as_array()).flatten() {
+        let orders = account["orders"].as_array().into_iter().flatten();
+        let mut ids: Vec<&str> = orders.filter_map(|o| o["clientOrderId"].as_str()).collect();
+        ids.sort_unstable();
+        let twice = ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+        facts.promise(twice.is_none(), || {
+            format!("order {} was sent twice", twice.unwrap_or_default())
+        });
+    }
+}
+
 fn judge_orders(facts: &mut Facts, expected: Orders, truth: &[Value], report: &Value) {
     let mut open = open_orders(truth);
     facts.orders_left = Some(open.len());
@@ -200,6 +224,24 @@ mod tests {
         check_orders(Orders::None, &["a-1"], &["a-1"], 1);
         check_orders(Orders::Listed, &["a-1"], &["a-1", "a-2"], 0);
         check_orders(Orders::Listed, &["a-1"], &["a-11"], 1);
+    }
+
+    #[track_caller]
+    fn check_sent_once(taken: &[&str], sent: Value, wrong: usize) {
+        let mut facts = Facts::default();
+        let orders: Vec<Value> = taken.iter().map(|id| json!({"clientOrderId": id})).collect();
+        let venue = json!({"accounts": [{"orders_total": taken.len(), "orders": orders}]});
+        judge_sent_once(&mut facts, &[venue], &json!({"orders": {"sent": sent}}));
+        assert_eq!(facts.wrong.len(), wrong, "{:?}", facts.wrong);
+    }
+
+    #[test]
+    fn an_order_sent_twice_is_found() {
+        // A venue does not take what it rejects.
+        check_sent_once(&["a-1", "a-2"], json!(3), 0);
+        check_sent_once(&["a-1", "a-2", "a-3"], json!(2), 1);
+        check_sent_once(&["a-1", "a-2", "a-1"], json!(3), 1);
+        check_sent_once(&[], Value::Null, 1);
     }
 
     #[track_caller]

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use super::catalogue::{Felt, Outside, Play};
 use super::child::{Child, between, value_of};
-use super::ending::{DRAIN_LIMIT, Ending, Orders, Restarts, open_orders};
-use super::stage::{Engine, Halt, Stage, UPDATES_PER_S, now, short};
+use super::ending::{
+    DRAIN_LIMIT, Ending, Orders, Restarts, judge_sent_once, open_orders, orders_total,
+};
+use super::stage::{Engine, Facts, Halt, Stage, UPDATES_PER_S, now, short};
 
 /// When an actor panics: the book is live and orders are open long before.
 const PANIC_AFTER: &str = "1500ms";
@@ -44,7 +45,7 @@ const DISK_LIMIT: Duration = Duration::from_secs(20);
 /// Book changes per second in a burst.
 const BURST_UPDATES_PER_S: u32 = 2_000;
 /// Book changes per second of a market in which an order stays open for a while.
-const CALM_UPDATES_PER_S: u32 = 20;
+const CALM_UPDATES_PER_S: u32 = 5;
 /// How long the burst goes on before SIGTERM.
 const BURST_TIME: Duration = Duration::from_secs(1);
 /// The handler itself ends the process: this is what a busy machine needs to tell us.
@@ -105,12 +106,21 @@ fn stop(stage: &mut Stage<'_>, restarts: Restarts<'_>) -> Result<(), Halt> {
 fn steady(stage: &mut Stage<'_>, time: Duration) -> Result<(), Halt> {
     stage.start_engine(&Engine::default())?;
     stage.until_trading()?;
-    if let Some(took) = stage.line(0, &["event=engine.live"]).as_deref().and_then(uptime) {
-        stage.facts.measure("live after", took);
-        stage.facts.promise(took <= LIVE_LIMIT, || format!("live after {took:?} only"));
-    }
+    let live = stage.line(0, &["event=engine.live"]).unwrap_or_default();
+    judge_start(&mut stage.facts, &live);
     stage.pass(time)?;
     stop(stage, Restarts::None)
+}
+
+/// Judges the first `engine.live`; a line that does not say when proves nothing.
+fn judge_start(facts: &mut Facts, live: &str) {
+    match uptime(live) {
+        Some(took) => {
+            facts.measure("live after", took);
+            facts.promise(took <= LIVE_LIMIT, || format!("live after {took:?} only"));
+        }
+        None => facts.promise(false, || format!("no uptime_ms in {live:?}")),
+    }
 }
 
 /// `uptime_ms=` of a log line.
@@ -176,7 +186,18 @@ fn wedge(stage: &mut Stage<'_>, word: &str, actor: &str) -> Result<(), Halt> {
             called: "exit after",
         },
         code,
-    )
+    )?;
+    needs_orders(open)
+}
+
+/// That orders are cancelled is proved where there were some.
+fn needs_orders(open: usize) -> Result<(), Halt> {
+    match open {
+        0 => {
+            Err(Halt::Skipped("no order was open: that orders are cancelled is not proved".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Orders were cancelled on a fresh connection at every venue.
@@ -229,11 +250,24 @@ fn break_outside(stage: &mut Stage<'_>, outside: &Outside) -> Result<(), Halt> {
         }
         Felt::Hits => until_hit(stage, outside)?,
     }
+    let before = stage.hits()?;
     stage.pass(outside.lasts)?;
+    if let Some(max) = outside.hits_max {
+        let hits = stage.hits()?.saturating_sub(before);
+        stage.facts.tell(format!("{hits} times more"));
+        let venues = stage.addresses().len() as u64;
+        stage.facts.promise(hits <= max * venues, || {
+            let lasts = short(outside.lasts);
+            format!("{hits} requests within {lasts} to venues that refuse every one")
+        });
+    }
     stage.mend_venues()?;
     let took = stage.until_trading_again()?;
     stage.facts.measure("trading again after", took);
-    stop(stage, Restarts::None)
+    stop(stage, Restarts::None)?;
+    let (truth, report) = (stage.truth()?, stage.report());
+    judge_sent_once(&mut stage.facts, &truth, &report);
+    Ok(())
 }
 
 /// Waits until the venue says that the fault struck.
@@ -302,12 +336,6 @@ fn disk_full(stage: &mut Stage<'_>) -> Result<(), Halt> {
     )
 }
 
-/// Orders that the venues ever took.
-fn orders_total(truth: &[Value]) -> u64 {
-    let accounts = truth.iter().filter_map(|s| s["accounts"].as_array()).flatten();
-    accounts.filter_map(|a| a["orders_total"].as_u64()).sum()
-}
-
 /// The size of the largest file in a folder; 0 where there is none.
 fn largest_file(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -329,11 +357,12 @@ fn second_signal(stage: &mut Stage<'_>) -> Result<(), Halt> {
     stage.facts.measure("exit after", took);
     stage.facts.promise(code == 143, || format!("exit code {code} after the second signal"));
     stage.facts.promise(took <= SECOND_SIGNAL_LIMIT, || format!("the second signal took {took:?}"));
-    next_start(stage)
+    // The cancels of its drain often reach the venue once that goes on: then nothing is left.
+    next_start(stage).map(drop)
 }
 
-/// A further start on the same folder makes whole what a sudden end left.
-fn next_start(stage: &mut Stage<'_>) -> Result<(), Halt> {
+/// A further start on the same folder makes whole what a sudden end left; how many orders that were.
+fn next_start(stage: &mut Stage<'_>) -> Result<usize, Halt> {
     let left = open_orders(&stage.truth()?).len();
     stage.facts.tell(format!("{left} orders left"));
     stage.start_engine(&Engine::default())?;
@@ -341,10 +370,10 @@ fn next_start(stage: &mut Stage<'_>) -> Result<(), Halt> {
     stage.pass(STEADY_TIME)?;
     let sudden = stage.facts.exit_code;
     stop(stage, Restarts::None)?;
-    stage.facts.tell("the next start left none");
     // The drill is about the first end; the second one was judged.
     stage.facts.exit_code = sudden;
-    Ok(())
+    stage.facts.tell("the next start left none");
+    Ok(left)
 }
 
 fn killed(stage: &mut Stage<'_>) -> Result<(), Halt> {
@@ -355,7 +384,8 @@ fn killed(stage: &mut Stage<'_>) -> Result<(), Halt> {
     let (code, _) = stage.until_end(DRAIN_LIMIT)?;
     stage.facts.promise(code == 137, || format!("exit code {code} after SIGKILL"));
     verify_journal(stage)?;
-    next_start(stage)
+    let left = next_start(stage)?;
+    needs_orders(left)
 }
 
 /// Waits until an order is open at the venue, if one is soon; how many are.
@@ -438,4 +468,24 @@ fn canary(stage: &mut Stage<'_>) -> Result<(), Halt> {
     until_open_order(stage)?;
     stage.signal(Signal::KILL);
     stage.ends(&Ending::CLEAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_start(line: &str, wrong: usize) {
+        let mut facts = Facts::default();
+        judge_start(&mut facts, line);
+        assert_eq!(facts.wrong.len(), wrong, "{:?}", facts.wrong);
+    }
+
+    #[test]
+    fn a_start_is_judged_by_what_the_engine_says() {
+        check_start("INFO engine event=engine.live uptime_ms=143", 0);
+        check_start("INFO engine event=engine.live uptime_ms=5001", 1);
+        check_start("INFO engine event=engine.live", 1);
+        check_start("", 1);
+    }
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{ConfigArgs, load_config};
+use crate::cli::{ConfigArgs, parse_tree, read_text};
 use crate::config::{Config, ConfigErrors, Mode, OnExit, general_error};
 use crate::runtime::child::ChildSpec;
 use crate::sim::settings::VenueSettings;
@@ -17,8 +17,10 @@ use crate::sim::settings::VenueSettings;
 /// The made-up account of the simulated venues.
 const KEY: &str = "drill-key";
 const SECRET: &str = "drill-secret";
-/// Processes that a killed drill leaves behind end by themselves after this.
+/// No drill takes so long: its processes end by themselves after this.
 const LIFE: &str = "10m";
+/// The copy of the configuration file, in the folder of a drill.
+const CONFIGURATION: &str = "engine.toml";
 /// The log is what drills look at, whatever the configuration says of it.
 const LOG: &[&str] = &["--log-level", "info", "--log-format", "text"];
 /// The port of addresses that are not known yet.
@@ -34,8 +36,8 @@ pub(super) struct SetupVenue {
 
 /// What all drills begin with.
 pub(super) struct Setup {
-    /// The configuration file.
-    file: Option<PathBuf>,
+    /// The text of the configuration file, read once: what is saved to it meanwhile is no part of what was checked.
+    text: Option<String>,
     /// The user's own `--set`.
     set: Vec<String>,
     /// The configuration as the drilled engine reads it.
@@ -52,8 +54,10 @@ impl Setup {
     /// # Errors
     /// Everything that is wrong with it, and symbols that the simulated venue does not know.
     pub(super) fn new(file: Option<PathBuf>, set: Vec<String>) -> Result<Self, ConfigErrors> {
+        let text = file.as_deref().map(read_text).transpose()?;
         let load = |set: &[String], mode| {
-            load_config(&ConfigArgs { config: file.clone(), mode: Some(mode), set: set.to_vec() })
+            let args = ConfigArgs { config: file.clone(), mode: Some(mode), set: set.to_vec() };
+            Config::read(&parse_tree(&args, text.as_deref())?, args.mode)
         };
         // The demo needs no URL and no key: a live configuration is read without looking at either.
         let config = load(&set, Mode::Demo)?;
@@ -88,9 +92,10 @@ impl Setup {
             .iter()
             .map(|v| SetupVenue { name: v.name.clone(), symbols: v.symbols.clone() })
             .collect();
-        let mut setup = Self { set: all, config, venues, changes, file: file.clone() };
+        let mut setup = Self { set: all, config, venues, changes, text: None };
         let anywhere = vec![NO_PORT; setup.venues.len()];
         setup.config = load(&setup.overrides(&anywhere, Path::new("/")), Mode::Testnet)?;
+        setup.text = text;
         Ok(setup)
     }
 
@@ -139,7 +144,7 @@ impl Setup {
     /// The engine's command line, at venues that listen on `addresses`.
     pub(super) fn engine_args(&self, addresses: &[SocketAddr], dir: &Path) -> Vec<String> {
         let mut args = vec!["run".to_owned()];
-        args.extend(self.file.iter().map(|f| f.display().to_string()));
+        args.extend(self.text.iter().map(|_| dir.join(CONFIGURATION).display().to_string()));
         let state = dir.join("state").display().to_string();
         let fixed = ["--mode", "testnet", "--ops", "127.0.0.1:0", "--duration", LIFE];
         args.extend(fixed.iter().chain(LOG).map(|word| (*word).to_owned()));
@@ -175,10 +180,12 @@ impl Setup {
         words.chain(["--config".to_owned(), file]).collect()
     }
 
-    /// Makes the folder of a drill, with the made-up keys in it.
-    pub(super) fn make_folder(dir: &Path) -> io::Result<()> {
+    /// Makes the folder of a drill, with the made-up keys and the copy of the configuration in it.
+    pub(super) fn make_folder(&self, dir: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        for (name, text) in [("key", KEY), ("secret", SECRET)] {
+        let keys = [("key", KEY), ("secret", SECRET)];
+        let copy = self.text.iter().map(|text| (CONFIGURATION, text.as_str()));
+        for (name, text) in keys.into_iter().chain(copy) {
             let path = dir.join(name);
             let mut options = File::options();
             options.write(true).create(true).truncate(true).mode(0o600);
@@ -221,6 +228,8 @@ fn default_stall_limit() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const LIVE: &str = r#"
@@ -267,6 +276,23 @@ mod tests {
         assert_eq!(setup.changes.len(), 1, "{:?}", setup.changes);
         assert_eq!(setup.stall_limit("orders-north"), Duration::from_secs(5));
         assert!(setup.actors().contains(&"strategy-quotes".to_owned()));
+    }
+
+    #[test]
+    fn what_is_saved_meanwhile_is_not_drilled() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, drill) = (dir.path().join("live.toml"), dir.path().join("drill"));
+        std::fs::write(&file, LIVE).expect("room");
+        let setup = Setup::new(Some(file.clone()), Vec::new()).expect("valid");
+        std::fs::write(&file, "[venue.south]").expect("room");
+        setup.make_folder(&drill).expect("room");
+        let copy = drill.join("engine.toml");
+        let args = setup.engine_args(&[NO_PORT], &drill);
+        assert_eq!(args[1], copy.display().to_string());
+        assert!(args.iter().all(|arg| !arg.contains("live.toml")), "{args:?}");
+        assert_eq!(std::fs::read_to_string(&copy).expect("written"), LIVE);
+        let mode = std::fs::metadata(&copy).expect("written").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl<'a> Stage<'a> {
         dir: &Path,
         updates_per_s: u32,
     ) -> Result<Self, Halt> {
-        Setup::make_folder(dir)?;
+        setup.make_folder(dir)?;
         let symbols: usize = setup.venues.iter().map(|v| v.symbols.len()).sum();
         let each = updates_per_s / u32::try_from(symbols.max(1)).unwrap_or(u32::MAX);
         setup.write_venues(dir, each.max(1), None)?;
@@ -227,6 +227,11 @@ impl<'a> Stage<'a> {
     /// No file of the engine may grow beyond `bytes`.
     pub(super) fn bound_files(&self, bytes: u64) -> Result<(), Halt> {
         self.engine.as_ref().map_or(Ok(()), |engine| Ok(engine.bound_files(bytes)?))
+    }
+
+    /// Where the venues listen, one address each.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The folder of the drill.

@@ -143,10 +143,10 @@ pub(super) fn lines(rows: &[Row], took: Duration) -> Vec<String> {
     lines
 }
 
-/// Everything, as one JSON object.
-pub(super) fn json(rows: &[Row], changes: &[String], took: Duration) -> Value {
+/// Everything, as one JSON object; `ok` is whether the exit code is 0.
+pub(super) fn json(rows: &[Row], changes: &[String], took: Duration, ok: bool) -> Value {
     json!({
-        "ok": count(rows, Verdict::Broken) + count(rows, Verdict::NotPlayed) == 0,
+        "ok": ok,
         "passed": count(rows, Verdict::Passed),
         "broken": count(rows, Verdict::Broken),
         "skipped": count(rows, Verdict::Skipped),
@@ -187,7 +187,7 @@ mod tests {
             text.ends_with("2 drills in 3.0 s: 1 passed, 1 broken, 0 skipped, 0 not played"),
             "{text}"
         );
-        let value = json(&rows, &[], Duration::from_secs(3));
+        let value = json(&rows, &[], Duration::from_secs(3), false);
         assert_eq!((value["ok"].clone(), value["broken"].clone()), (json!(false), json!(1)));
         assert_eq!(value["drills"][0]["reasons"][0], "late");
     }
