@@ -207,19 +207,26 @@ fn exit_code_of(signal: &str) -> u8 {
     }
 }
 
-/// Plays a drill; a second time when the drill itself failed, which says nothing of the engine.
+/// How often a drill is played when it failed itself, or happened to prove nothing: neither says anything of the engine.
+const PLAYS_MAX: usize = 3;
+
+/// Plays a drill until it says something of the engine.
 fn play_one(setup: &Setup, signals: &Signals, drill: &Drill, folder: &Folder) -> Row {
-    let first = play_once(setup, signals, drill, folder.path.join(&drill.name));
-    let row = if first.verdict == Verdict::NotPlayed {
-        print_error(&format!("  {} is played again: {}", drill.name, first.reasons().join("; ")));
-        play_once(setup, signals, drill, folder.path.join(format!("{}-again", drill.name)))
-    } else {
-        first
-    };
-    folder.sort_out(row)
+    let mut dir = folder.path.join(&drill.name);
+    let mut plays = 1;
+    loop {
+        let (row, again) = play_once(setup, signals, drill, dir);
+        if !again || plays == PLAYS_MAX {
+            return folder.sort_out(row);
+        }
+        print_error(&format!("  {} is played again: {}", drill.name, row.reasons().join("; ")));
+        plays += 1;
+        dir = folder.path.join(format!("{}-{plays}", drill.name));
+    }
 }
 
-fn play_once(setup: &Setup, signals: &Signals, drill: &Drill, dir: PathBuf) -> Row {
+/// Plays a drill once; whether it should be played again.
+fn play_once(setup: &Setup, signals: &Signals, drill: &Drill, dir: PathBuf) -> (Row, bool) {
     let begin = Clock::System.now();
     let updates = script::updates_per_s(&drill.play);
     let (facts, halt) = match Stage::open(setup, signals, &dir, updates) {
@@ -230,7 +237,9 @@ fn play_once(setup: &Setup, signals: &Signals, drill: &Drill, dir: PathBuf) -> R
         Err(halt) => (stage::Facts::default(), Some(halt)),
     };
     let took = Clock::System.now().since(begin);
-    Row { folder: Some(dir), ..Row::new(&drill.name, drill.promise, facts, halt, took) }
+    let again = matches!(halt, Some(stage::Halt::System(_) | stage::Halt::Unproved(_)));
+    let row = Row { folder: Some(dir), ..Row::new(&drill.name, drill.promise, facts, halt, took) };
+    (row, again)
 }
 
 /// Where the drills' folders are.

@@ -194,7 +194,7 @@ fn wedge(stage: &mut Stage<'_>, word: &str, actor: &str) -> Result<(), Halt> {
 fn needs_orders(open: usize) -> Result<(), Halt> {
     match open {
         0 => {
-            Err(Halt::Skipped("no order was open: that orders are cancelled is not proved".into()))
+            Err(Halt::Unproved("no order was open: that orders are cancelled is not proved".into()))
         }
         _ => Ok(()),
     }

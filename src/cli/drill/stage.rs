@@ -42,6 +42,8 @@ pub(super) enum Halt {
     Broken(String),
     /// There was nothing to break.
     Skipped(String),
+    /// It happened to prove less than it is there for; another play may prove it.
+    Unproved(String),
     /// The drill itself could not be played.
     System(String),
 }

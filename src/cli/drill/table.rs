@@ -60,7 +60,7 @@ impl Row {
                 facts.wrong.push(why);
                 (Verdict::Broken, None)
             }
-            Some(Halt::Skipped(why)) => (Verdict::Skipped, Some(why)),
+            Some(Halt::Skipped(why) | Halt::Unproved(why)) => (Verdict::Skipped, Some(why)),
             Some(Halt::Interrupted(signal)) => {
                 (Verdict::Skipped, Some(format!("interrupted by {signal}")))
             }
