@@ -35,6 +35,8 @@ use pindrop::trading::venue::{
 };
 
 const PORT: u16 = 9_000;
+/// Trades in one answer.
+const TRADES_PAGE: usize = 1_000;
 const STEP: Duration = Duration::from_millis(5);
 const RECV_WINDOW: Duration = Duration::from_secs(2);
 
@@ -102,7 +104,10 @@ impl OrderDialect for Words {
         line(out, format_args!("status {seq} {id}"));
     }
     fn trades(&mut self, out: &mut Vec<u8>, seq: u64, _: &Instrument, from: Option<u64>, _: UtcNs) {
-        line(out, format_args!("trades {seq} {}", from.unwrap_or(0)));
+        match from {
+            Some(from) => line(out, format_args!("trades {seq} {from}")),
+            None => line(out, format_args!("trades {seq}")),
+        }
     }
     fn account(&mut self, out: &mut Vec<u8>, seq: u64, _: UtcNs) {
         line(out, format_args!("account {seq}"));
@@ -189,9 +194,7 @@ impl Venue {
                 (RequestKind::OpenOrders, Ok(Answer::OpenOrders(list)))
             }
             "trades" => {
-                let from: u64 = words[2].parse().expect("a number");
-                let list = self.trades.iter().filter(|t| t.trade_id >= from).copied().collect();
-                (RequestKind::Trades, Ok(Answer::Trades(list)))
+                (RequestKind::Trades, Ok(Answer::Trades(self.trades_from(words.get(2)))))
             }
             "status" => {
                 let found = self.find(words[2]).map(|at| Answer::Order(self.orders[at]));
@@ -206,6 +209,34 @@ impl Venue {
         };
         if !mute {
             self.answer(kind, seq, result);
+        }
+    }
+
+    /// A page of trades: from an id on, or the newest.
+    fn trades_from(&self, from: Option<&&str>) -> Vec<VenueTrade> {
+        let Some(from) = from else {
+            let old = self.trades.len().saturating_sub(TRADES_PAGE);
+            return self.trades[old..].to_vec();
+        };
+        let from: u64 = from.parse().expect("a number");
+        let list = self.trades.iter().filter(|t| t.trade_id >= from);
+        list.take(TRADES_PAGE).copied().collect()
+    }
+
+    /// So many trades of somebody else's orders on this account, each of one unit.
+    fn trade_elsewhere(&mut self, count: u64) {
+        for _ in 0..count {
+            self.last_trade += 1;
+            self.trades.push(VenueTrade {
+                symbol: name("BTCUSDT"),
+                trade_id: self.last_trade,
+                venue_order_id: 7,
+                side: Side::Buy,
+                price: Price::from_units(9_990),
+                qty: Qty::from_units(1),
+                commission: Commission::default(),
+                venue_utc: UtcNs::default(),
+            });
         }
     }
 
@@ -781,6 +812,19 @@ fn a_rate_limit_silences_new_orders_only() {
     let order = world.place();
     world.run(20);
     assert_eq!(world.last(order).1, OrderStatus::New);
+}
+
+#[test]
+fn history_longer_than_a_page_is_not_our_position() {
+    let mut world = World::new();
+    world.venue.trade_elsewhere(2_500);
+    world.run(500);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 0));
+    world.venue.trade_elsewhere(3);
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!(world.state(), SessionState::Live);
+    assert_eq!(world.position(), 3, "what this account traded since is held");
 }
 
 #[test]
