@@ -318,6 +318,13 @@ impl Venue {
         }
     }
 
+    /// The number of the newest request of this kind.
+    fn asked_last(&self, kind: &str) -> u64 {
+        let of_kind = |text: &&String| text.split(' ').next() == Some(kind);
+        let text = self.asked.iter().rfind(of_kind).expect("asked");
+        text.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number")
+    }
+
     fn count(&self, kind: &str) -> usize {
         self.asked.iter().filter(|text| text.split(' ').next() == Some(kind)).count()
     }
@@ -825,6 +832,23 @@ fn history_longer_than_a_page_is_not_our_position() {
     world.run(1_000);
     assert_eq!(world.state(), SessionState::Live);
     assert_eq!(world.position(), 3, "what this account traded since is held");
+}
+
+#[test]
+fn a_fill_told_before_the_first_list_of_trades_does_not_make_history_ours() {
+    let mut world = World::new();
+    world.venue.trade_elsewhere(5);
+    world.venue.take_order(&["place", "0", "somebody-else", "buy", "9990", "10"], false);
+    world.venue.deaf = vec!["trades"];
+    world.run(200);
+    let seq = world.venue.asked_last("trades");
+    let history = world.venue.trades_from(None);
+    world.venue.fill(0, 4, false);
+    world.run(20);
+    assert_eq!(world.position(), 4);
+    world.venue.answer(RequestKind::Trades, seq, Ok(Answer::Trades(history)));
+    world.run(200);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 4));
 }
 
 #[test]

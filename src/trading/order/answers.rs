@@ -115,8 +115,8 @@ impl OrderSender {
             (Answer::OpenOrders(list), Subject::Instrument(instrument)) => {
                 return self.on_open_orders(at, instrument, &list);
             }
-            (Answer::Trades(list), Subject::Instrument(instrument)) => {
-                return self.on_trades(at, instrument, &list);
+            (Answer::Trades(list), Subject::Trades(instrument, first_time)) => {
+                return self.on_trades(at, instrument, &list, first_time);
             }
             (Answer::Account(balances), _) => {
                 self.balances.clear();

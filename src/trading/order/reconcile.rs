@@ -235,21 +235,23 @@ impl OrderSender {
         let Some(instrument) = self.settings.instruments.get(id.index()) else { return };
         let last = self.ledger.kept.get(id.index()).and_then(|kept| kept.last_trade_id);
         let from = last.map(|last| self.ledger.trades[id.index()].query_from(last));
-        let subject = Subject::Instrument(id);
+        let subject = Subject::Trades(id, last.is_none());
         let _ = self.session.ask(at, RequestKind::Trades, subject, |d, out, seq| {
             d.trades(out, seq, instrument, from, at.utc);
         });
     }
 
+    /// Trades of an instrument are here. `first_time` says that none was known when they were asked for: a fill that
+    /// the account stream told meanwhile does not make history of the rest our position.
     pub(super) fn on_trades(
         &mut self,
         at: At,
         instrument: InstrumentId,
         list: &[VenueTrade],
+        first_time: bool,
     ) -> Result<(), Fault> {
         let index = instrument.index();
         let before = self.ledger.kept.get(index).and_then(|kept| kept.last_trade_id);
-        let first_time = before.is_none();
         for trade in list {
             let ours = self.ledger.orders.by_venue_id(instrument, trade.venue_order_id).is_some();
             // What was traded before this engine ever looked is not its position.
