@@ -911,6 +911,51 @@ fn fills_missed_by_a_dead_sender_are_found_by_the_next() {
     assert_eq!(world.position(), 10);
 }
 
+/// An order that we were told is cancelled, and that the venue has open all the same.
+fn undead() -> World {
+    let mut world = World::live();
+    let order = world.resting();
+    world.cancel(order);
+    world.run(50);
+    assert_eq!(world.last(order).1, OrderStatus::Canceled);
+    world.venue.orders[0].status = OrderStatus::New;
+    world
+}
+
+#[test]
+fn an_order_called_done_that_the_venue_lists_is_cancelled_by_the_comparison() {
+    let mut world = undead();
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!(world.state(), SessionState::Live);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
+fn an_order_called_done_that_the_venue_lists_is_cancelled_by_the_drain() {
+    let mut world = undead();
+    world.drain();
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
+fn an_order_believed_never_to_have_arrived_is_cancelled_until_it_is_gone() {
+    let mut world = World::live();
+    world.venue.deaf = vec!["place"];
+    let order = world.place();
+    world.run(5_000);
+    assert_eq!(world.last(order), (ExecType::Rejected, OrderStatus::Rejected));
+    let text = world.venue.asked.iter().find(|text| text.starts_with("place ")).expect("asked");
+    let text = text.clone();
+    world.venue.deaf = vec!["cancel"];
+    world.venue.take_order(&text.split(' ').collect::<Vec<_>>(), true);
+    world.run(50);
+    assert_eq!(world.venue.count("cancel"), 1);
+    world.venue.deaf.clear();
+    world.run(1_500);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
 #[test]
 fn strays_of_another_boot_are_cancelled_and_strangers_left_alone() {
     let mut world = World::new();

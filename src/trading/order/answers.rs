@@ -245,8 +245,19 @@ impl OrderSender {
                 self.ask_status(at, seq);
                 Ok(())
             }
-            Ask::Cancel => self.send_cancel(at, seq),
+            Ask::Cancel => self.cancel_alive(at, seq),
         }
+    }
+
+    /// Asks for the cancellation of an order that lives although it should not. One that the table calls done is asked
+    /// to go until it is gone like one that the table does not have: its own life says nothing any more.
+    fn cancel_alive(&mut self, at: At, seq: u64) -> Result<(), Fault> {
+        let done = |o: &&Order| o.life.status().is_terminal();
+        let Some(order) = self.ledger.orders.find(seq).filter(done) else {
+            return self.send_cancel(at, seq);
+        };
+        self.reconcile.add_stray(order.new.instrument, order.client_order_id);
+        Ok(())
     }
 
     fn on_report(&mut self, at: At, report: &VenueReport) -> Result<(), Fault> {
@@ -260,7 +271,8 @@ impl OrderSender {
         let seq = known.map(|order| order.seq);
         if let Some(seq) = seq {
             self.ledger.orders.name(seq, report.venue_order_id);
-        } else if report.status.is_terminal() {
+        }
+        if report.status.is_terminal() {
             self.reconcile.gone(id);
         }
         if report.exec == ExecType::Trade {

@@ -3,7 +3,7 @@
 //!
 //! Four rounds, each begun when the one before is answered completely:
 //! 1. *Listing*: the open orders of every instrument, and the balances. Orders of ours that the table does not have
-//!    (an earlier process's, say) are strays.
+//!    (an earlier process's, say), or calls done, are strays.
 //! 2. *Asking*: every order that we believe open and the venue did not list, until its fate is proved.
 //! 3. *Trades*: those since the newest one counted; the missed ones are applied and reported.
 //! 4. *Clearing*: strays, and orders that have to go, are cancelled one by one, until all are confirmed. One that
@@ -44,7 +44,7 @@ pub(super) enum Round {
     Clearing,
 }
 
-/// An open order of ours that the table does not have.
+/// An order of ours that the venue has open, and that the table does not have or calls done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stray {
     pub(super) instrument: InstrumentId,
@@ -156,6 +156,10 @@ impl OrderSender {
                 Some(seq) => {
                     self.reconcile.listed.push(seq);
                     self.on_found(at, seq, found)?;
+                    // Where only the list is old, the venue knows no such order when it is to be cancelled.
+                    if self.ledger.orders.find(seq).is_some_and(|o| o.life.status().is_terminal()) {
+                        self.reconcile.add_stray(instrument, *id);
+                    }
                 }
                 None => self.reconcile.add_stray(instrument, *id),
             }

@@ -312,6 +312,7 @@ impl OrderSender {
     /// What ends the wait of an order with nothing to do: its deadline, or the next look at everything.
     fn is_scan_needed(&self) -> bool {
         !self.ledger.orders.unsettled().is_empty()
+            || !self.reconcile.strays.is_empty()
             || self.drain != Drain::No
             || self.session.state() == SessionState::Reconciling
     }
