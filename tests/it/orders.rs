@@ -1122,6 +1122,26 @@ fn the_drain_finds_what_the_table_does_not_know() {
 }
 
 #[test]
+fn a_late_list_does_not_verify_the_next_attempt() {
+    let mut world = World::live();
+    world.venue.deaf = vec!["open"];
+    world.cx.now = world.now;
+    world.sender.on_drain(&mut world.cx).expect("no fault");
+    world.run(100);
+    let late = world.venue.asked_last("open");
+    world.run(1_000);
+    assert_ne!(world.venue.asked_last("open"), late, "asked again");
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    world.venue.answer(RequestKind::OpenOrders, late, Ok(Answer::OpenOrders(Vec::new())));
+    world.run(50);
+    assert!(!world.sender.drained(), "that list is from before");
+    world.venue.deaf.clear();
+    world.run(1_500);
+    assert!(world.sender.drained());
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
 fn the_drain_may_keep_orders() {
     let mut world = World::with(|settings| settings.on_exit = OnExit::Keep);
     world.run(300);

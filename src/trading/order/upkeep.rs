@@ -319,6 +319,8 @@ impl OrderSender {
                         0 => Drain::Settled,
                         lists => Drain::Verifying(lists, until),
                     };
+                    // What the last attempt asked says how it was then.
+                    self.session.forget_lists();
                     self.list_open_orders(at);
                 }
             }
