@@ -193,9 +193,7 @@ impl Venue {
                 let list = self.orders.iter().filter(open).copied().collect();
                 (RequestKind::OpenOrders, Ok(Answer::OpenOrders(list)))
             }
-            "trades" => {
-                (RequestKind::Trades, Ok(Answer::Trades(self.trades_from(words.get(2)))))
-            }
+            "trades" => (RequestKind::Trades, Ok(Answer::Trades(self.trades_from(words.get(2))))),
             "status" => {
                 let found = self.find(words[2]).map(|at| Answer::Order(self.orders[at]));
                 (RequestKind::OrderStatus, found.ok_or(refusal(-2013)))
@@ -874,6 +872,71 @@ fn a_disconnect_is_made_whole() {
     assert_eq!(world.last(doubted), (ExecType::Trade, OrderStatus::Filled));
     assert_eq!(world.position(), 14);
     assert_eq!(world.look().open.len(), 1, "an order that rests survives a disconnect");
+}
+
+/// An order of which 4 were counted without the name of their trade, which the venue's list did not have.
+fn unnamed() -> (World, VenueTrade) {
+    let mut world = World::live();
+    world.resting();
+    world.venue.fill(0, 4, true);
+    let trade = world.venue.trades.pop().expect("it traded");
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 4));
+    (world, trade)
+}
+
+/// The order is done, and the next generation knows nothing of it.
+#[track_caller]
+fn counted_once_after_a_restart(mut world: World) {
+    world.cancel(OrderRef::new(0, 1, 1));
+    world.run(50);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+    world.restart();
+    world.run(1_000);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 4));
+}
+
+#[test]
+fn a_fill_counted_without_its_name_and_told_later_counts_once() {
+    let (mut world, trade) = unnamed();
+    world.venue.trades.push(trade);
+    world.venue.report(0, ExecType::Trade, 4, Some(trade.trade_id));
+    world.run(50);
+    assert_eq!(world.position(), 4);
+    counted_once_after_a_restart(world);
+}
+
+#[test]
+fn a_fill_counted_without_its_name_and_listed_later_counts_once() {
+    let (mut world, trade) = unnamed();
+    world.venue.trades.push(trade);
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!(world.position(), 4);
+    counted_once_after_a_restart(world);
+}
+
+#[test]
+fn a_total_heard_after_the_trades_were_asked_for_waits_for_its_trade() {
+    let mut world = World::live();
+    world.resting();
+    world.venue.deaf = vec!["trades"];
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    let seq = world.venue.asked_last("trades");
+    world.venue.fill(0, 4, true);
+    world.venue.orders[0].status = OrderStatus::Canceled;
+    world.venue.report(0, ExecType::Canceled, 0, None);
+    world.run(20);
+    world.venue.answer(RequestKind::Trades, seq, Ok(Answer::Trades(Vec::new())));
+    world.run(20);
+    assert_eq!(world.position(), 0, "its fill is on its way");
+    world.venue.report(0, ExecType::Trade, 4, Some(11));
+    world.run(20);
+    assert_eq!(world.position(), 4);
+    let fills: Vec<_> = world.told.iter().filter(|r| r.last_qty.units() > 0).collect();
+    assert_eq!((fills.len(), fills[0].trade_id), (1, 11));
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl OrderSender {
                 return self.on_open_orders(at, instrument, &list);
             }
             (Answer::Trades(list), Subject::Trades(instrument, first_time)) => {
-                return self.on_trades(at, instrument, &list, first_time);
+                return self.on_trades(at, (asked.at, first_time), instrument, &list);
             }
             (Answer::Account(balances), _) => {
                 self.balances.clear();

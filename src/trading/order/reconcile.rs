@@ -245,14 +245,14 @@ impl OrderSender {
         });
     }
 
-    /// Trades of an instrument are here. `first_time` says that none was known when they were asked for: a fill that
-    /// the account stream told meanwhile does not make history of the rest our position.
+    /// Trades of an instrument are here. The question says when it was asked, and whether none was known then: a fill
+    /// that the account stream told meanwhile does not make history our position.
     pub(super) fn on_trades(
         &mut self,
         at: At,
+        (asked, first_time): (MonoNs, bool),
         instrument: InstrumentId,
         list: &[VenueTrade],
-        first_time: bool,
     ) -> Result<(), Fault> {
         let index = instrument.index();
         let before = self.ledger.kept.get(index).and_then(|kept| kept.last_trade_id);
@@ -271,7 +271,7 @@ impl OrderSender {
             self.ask_trades(at, instrument);
             return Ok(());
         }
-        self.count_owed(at, instrument)?;
+        self.count_owed(at, instrument, asked)?;
         if self.reconcile.round == Round::Trades {
             self.reconcile.outstanding = self.reconcile.outstanding.saturating_sub(1);
             self.end_trades_round();
@@ -279,12 +279,13 @@ impl OrderSender {
         Ok(())
     }
 
-    /// Fills that the venue's totals contain and its trades do not name are counted at the order's price.
-    fn count_owed(&mut self, at: At, instrument: InstrumentId) -> Result<(), Fault> {
+    /// Fills that the venue's totals contain and its trades do not name are counted at the order's price. A total
+    /// heard after the trades were `asked` for is none of theirs.
+    fn count_owed(&mut self, at: At, instrument: InstrumentId, asked: MonoNs) -> Result<(), Fault> {
+        let unnamed = |o: &Order| o.new.instrument == instrument && o.heard <= asked;
         let mut index = self.ledger.orders.unsettled().len();
         while let Some(seq) = self.previous_unsettled(&mut index) {
-            let order = self.ledger.orders.find(seq);
-            if order.is_some_and(|order| order.new.instrument == instrument) {
+            if self.ledger.orders.find(seq).is_some_and(unnamed) {
                 self.ledger.count_unnamed(at, seq)?;
             }
         }

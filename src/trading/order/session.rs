@@ -243,7 +243,8 @@ impl Session {
     /// Passes over what is still to be answered of lists, trades and balances: an answer to an old question must not
     /// count for a new one. What was asked about single orders stays.
     pub(super) fn forget_lists(&mut self) {
-        let is_list = |asked: &Asked| !matches!(asked.subject, Subject::Order(_) | Subject::Stray(_));
+        let is_list =
+            |asked: &Asked| !matches!(asked.subject, Subject::Order(_) | Subject::Stray(_));
         for place in self.asked.iter_mut().filter(|place| place.as_ref().is_some_and(is_list)) {
             *place = None;
         }

@@ -83,6 +83,8 @@ impl OrderSender {
             check_at: at.now,
             doomed: true,
             cancel_refusals: 0,
+            heard: MonoNs::ZERO,
+            unnamed: Qty::ZERO,
         };
         self.ledger.orders.insert(order);
         if !order.was_sent() && !order.life.status().is_terminal() {
