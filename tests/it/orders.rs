@@ -1143,13 +1143,70 @@ fn a_refused_cancel_is_not_repeated_for_every_wish() {
         world.run(10);
         let cancel = world.venue.asked.iter().rfind(|text| text.starts_with("cancel ")).cloned();
         let seq = cancel.as_deref().and_then(|text| text.split(' ').nth(1)?.parse().ok());
-        let refused = Err(refusal(-1003));
+        let refused = Err(refusal(-2010));
         world.venue.answer(RequestKind::Cancel, seq.expect("asked"), refused);
     }
     assert_eq!(world.venue.count("cancel"), 1, "fifty wishes in half a second");
     world.venue.deaf.clear();
     world.run(1_500);
     assert_eq!(world.last(order).1, OrderStatus::Canceled, "asked again when it was due");
+}
+
+#[test]
+fn nothing_is_asked_twice_while_the_venue_wants_quiet() {
+    let mut world = World::live();
+    let orders: Vec<OrderRef> = (0..3).map(|_| world.resting()).collect();
+    world.venue.deaf = vec!["cancel", "status"];
+    world.venue.report(0, ExecType::New, 0, None);
+    for order in &orders {
+        world.cancel(*order);
+    }
+    world.run(20);
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 429, ..refusal(-1003) };
+    for seq in seq - 2..=seq {
+        world.venue.answer(RequestKind::Cancel, seq, Err(error.clone()));
+    }
+    world.run(9_500);
+    assert_eq!((world.venue.count("cancel"), world.venue.count("status")), (3, 0));
+    world.venue.deaf.clear();
+    world.run(2_500);
+    assert!(world.venue.orders.iter().all(|order| order.status == OrderStatus::Canceled));
+}
+
+#[test]
+fn a_stray_is_asked_once_while_the_venue_wants_quiet() {
+    let mut world = World::new();
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    world.venue.deaf = vec!["cancel"];
+    world.run(100);
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 418, ..refusal(-1003) };
+    world.venue.answer(RequestKind::Cancel, seq, Err(error));
+    world.run(9_500);
+    assert_eq!(world.venue.count("cancel"), 1);
+    world.venue.deaf.clear();
+    world.run(2_500);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
+fn an_order_held_when_the_venue_wants_quiet_is_refused() {
+    let mut world = World::live();
+    let resting = world.resting();
+    world.venue.deaf = vec!["cancel"];
+    world.cancel(resting);
+    world.run(20);
+    world.journal_stalls = true;
+    let held = world.place();
+    world.step();
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 429, ..refusal(-1003) };
+    world.venue.answer(RequestKind::Cancel, seq, Err(error));
+    world.run(20);
+    world.journal_stalls = false;
+    world.run(20);
+    assert_eq!(world.reason(held), Some(Reason::OrderRate));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What is done by time rather than by message: looking after orders, peers, the drain.
 //!
 //! What always holds: an order that has to go is asked to be cancelled again until that is confirmed; an order
-//! nobody answers for is asked about again until its fate is proved; each at most once per answer timeout.
+//! nobody answers for is asked about again until its fate is proved; each at most once per answer timeout, and not
+//! again while the venue wants us to be quiet.
 
 use std::time::Duration;
 
@@ -211,13 +212,13 @@ impl OrderSender {
         let Some(instrument) = self.settings.instruments.get(order.new.instrument.index()) else {
             return;
         };
-        if self.session.can_ask() {
+        if self.session.can_ask() && at.now >= self.quiet_until {
             let subject = Subject::Order(seq);
             let _ = self.session.ask(at, RequestKind::OrderStatus, subject, |d, out, number| {
                 d.order_status(out, number, instrument, &order.client_order_id, at.utc);
             });
         }
-        let check_at = at.now.after(self.settings.ack_timeout);
+        let check_at = at.now.after(self.settings.ack_timeout).max(self.quiet_until);
         self.ledger.orders.edit(seq, |order| order.check_at = check_at);
     }
 
@@ -265,6 +266,11 @@ impl OrderSender {
             OrderStatus::PendingNew | OrderStatus::PendingCancel => {
                 self.event(at, seq, Event::Timeout, Facts::default())
             }
+            _ if at.now < self.quiet_until => {
+                let check_at = self.quiet_until;
+                self.ledger.orders.edit(seq, |order| order.check_at = check_at);
+                Ok(())
+            }
             OrderStatus::Unknown => {
                 self.ask_status(at, seq);
                 Ok(())
@@ -287,7 +293,8 @@ impl OrderSender {
             let Some(instrument) = self.settings.instruments.get(stray.instrument.index()) else {
                 continue;
             };
-            if at.now < stray.ask_at {
+            let again = stray.ask_at != MonoNs::ZERO;
+            if at.now < stray.ask_at || again && at.now < self.quiet_until {
                 continue;
             }
             let subject = Subject::Stray(stray.id);
