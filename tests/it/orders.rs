@@ -25,7 +25,7 @@ use pindrop::runtime::wake::Waker;
 use pindrop::trading::domain::instrument::Name;
 use pindrop::trading::domain::*;
 use pindrop::trading::order::{
-    Durability, OnExit, OrderPorts, OrderSender, OrderSettings, StrategyPort, Vault,
+    Durability, Kept, OnExit, OrderPorts, OrderSender, OrderSettings, StrategyPort, Vault,
 };
 use pindrop::trading::risk::{Approved, KillSwitch, Limits};
 use pindrop::trading::telemetry::{OrdersView, SessionState};
@@ -1275,6 +1275,24 @@ fn the_drain_may_keep_orders() {
 fn a_sender_that_never_connected_drains_at_once() {
     let mut world = World::new();
     assert_eq!(world.drain(), 0);
+}
+
+#[test]
+fn a_sender_that_never_connected_does_not_vouch_for_an_earlier_process() {
+    let mut world = World::new();
+    let kept = Kept { last_trade_id: Some(0), ..Kept::default() };
+    world.vault.keep(InstrumentId(0), &kept);
+    world.restart();
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    world.venue.deaf = vec!["logon"];
+    world.cx.now = world.now;
+    world.sender.on_drain(&mut world.cx).expect("no fault");
+    world.run(1_000);
+    assert!(!world.sender.drained());
+    world.venue.deaf.clear();
+    world.run(20_000);
+    assert!(world.sender.drained());
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
 }
 
 #[test]

@@ -312,9 +312,12 @@ impl OrderSender {
         Ok(())
     }
 
-    /// Whether the venue may hold an order of this process.
+    /// Whether the venue may hold an order of ours: of this process, or of an earlier one that traded and whose orders
+    /// nobody has looked at yet. Such a one left its watermark, which goes to the journal before any order does.
     pub(super) fn may_have_open_orders(&self) -> bool {
-        self.ledger.vault.sessions() > 0 || !self.ledger.orders.unsettled().is_empty()
+        self.ledger.vault.sessions() > 0
+            || !self.ledger.orders.unsettled().is_empty()
+            || self.ledger.kept.iter().any(|kept| kept.last_trade_id.is_some())
     }
 
     fn advance_drain(&mut self, at: At) {
