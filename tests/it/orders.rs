@@ -1545,6 +1545,7 @@ fn a_stray_that_the_venue_never_cancels_is_reported_and_not_waited_for() {
     refuse_cancels(&mut world, 4_000);
     let view = world.look();
     assert_eq!((view.state, view.stuck), (SessionState::Live, 1));
+    assert_eq!(view.open.len(), 1, "it is shown");
     let order = world.place();
     world.run(20);
     assert_eq!(world.last(order).1, OrderStatus::New);
@@ -1565,6 +1566,12 @@ fn a_stray_that_the_venue_never_cancels_is_not_forgotten_by_the_drain() {
     world.sender.on_drain(&mut world.cx).expect("no fault");
     refuse_cancels(&mut world, 2_000);
     assert!(!world.sender.drained(), "the venue still has it");
+    // Also when the venue is gone at the end.
+    world.venue.deaf = vec!["logon"];
+    world.net.disconnect_all(PORT);
+    let view = world.look();
+    let named: Vec<_> = view.open.iter().map(|o| o.client_order_id.to_string()).collect();
+    assert_eq!(named, ["pin-abc-1-1"]);
 }
 
 #[test]

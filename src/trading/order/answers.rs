@@ -7,7 +7,7 @@ use crate::clock::{MonoNs, UtcNs};
 use crate::runtime::actor::{Fault, Work};
 use crate::trading::domain::{ExecType, InstrumentId, OrderStatus, Reason};
 use crate::trading::limits::TURN_MESSAGES_MAX;
-use crate::trading::telemetry::SessionState;
+use crate::trading::telemetry::{OpenOrderView, SessionState};
 use crate::trading::venue::{
     Answer, Balance, RequestId, RequestKind, SessionMessage, VenueError, VenueOrder, VenueReport,
 };
@@ -18,6 +18,7 @@ use super::lifecycle::{Ask, Event};
 use super::open_orders::Order;
 use super::sender::OrderSender;
 use super::session::{Asked, Heard, Subject};
+use super::view::open_view;
 
 /// How long after the venue's last moment to accept an order its absence is believed.
 const ABSENCE_MARGIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -256,7 +257,7 @@ impl OrderSender {
         let Some(order) = self.ledger.orders.find(seq).filter(done) else {
             return self.send_cancel(at, seq);
         };
-        self.reconcile.add_stray(order.new.instrument, order.client_order_id);
+        self.reconcile.add_stray(OpenOrderView { status: OrderStatus::New, ..open_view(order) });
         Ok(())
     }
 
@@ -290,7 +291,16 @@ impl OrderSender {
             Some(seq) => self.event(at, seq, event, Facts::of(report)),
             None => {
                 if report.exec == ExecType::New && self.ledger.ids.parse(id).is_some() {
-                    self.reconcile.add_stray(instrument, *id);
+                    self.reconcile.add_stray(OpenOrderView {
+                        instrument,
+                        client_order_id: *id,
+                        status: report.status,
+                        side: report.side,
+                        price: report.price,
+                        qty: report.qty,
+                        cum_qty: report.cum_qty,
+                        sent: at.now,
+                    });
                 }
                 Ok(())
             }

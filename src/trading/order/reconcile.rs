@@ -13,9 +13,9 @@
 
 use crate::clock::MonoNs;
 use crate::runtime::actor::Fault;
-use crate::trading::domain::{ClientOrderId, InstrumentId, OrderStatus};
+use crate::trading::domain::{InstrumentId, OrderStatus};
 use crate::trading::limits::{CANCEL_REFUSALS_MAX, OPEN_ORDERS_MAX};
-use crate::trading::telemetry::SessionState;
+use crate::trading::telemetry::{OpenOrderView, SessionState};
 use crate::trading::venue::{RequestKind, VenueOrder, VenueTrade};
 
 use super::hold::At;
@@ -47,8 +47,8 @@ pub(super) enum Round {
 /// An order of ours that the venue has open, and that the table does not have or calls done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stray {
-    pub(super) instrument: InstrumentId,
-    pub(super) id: ClientOrderId,
+    /// As it was seen first.
+    pub(super) seen: OpenOrderView,
     /// When to ask for its cancellation (again).
     pub(super) ask_at: MonoNs,
     /// How often the venue refused to cancel it.
@@ -83,32 +83,33 @@ impl Reconcile {
         }
     }
 
-    /// The connection is gone and with it every question.
+    /// The connection is gone and with it every question. The strays stay to be shown until a list is to come.
     pub(super) fn reset(&mut self) {
         self.round = Round::None;
         self.outstanding = 0;
-        self.strays.clear();
         self.listed.clear();
     }
 
-    pub(super) fn add_stray(&mut self, instrument: InstrumentId, id: ClientOrderId) {
-        let known = self.strays.iter().any(|stray| stray.id == id);
+    pub(super) fn add_stray(&mut self, seen: OpenOrderView) {
+        let known =
+            self.strays.iter().any(|stray| stray.seen.client_order_id == seen.client_order_id);
         // More than we can hold are found by the next list.
         if !known && self.strays.len() < OPEN_ORDERS_MAX {
-            self.strays.push(Stray { instrument, id, ask_at: MonoNs::ZERO, refusals: 0 });
+            self.strays.push(Stray { seen, ask_at: MonoNs::ZERO, refusals: 0 });
         }
     }
 
     /// The venue does not cancel a stray.
     pub(super) fn kept(&mut self, id: &str) {
-        if let Some(stray) = self.strays.iter_mut().find(|stray| stray.id.as_str() == id) {
+        let is_it = |stray: &&mut Stray| stray.seen.client_order_id.as_str() == id;
+        if let Some(stray) = self.strays.iter_mut().find(is_it) {
             stray.refusals = stray.refusals.saturating_add(1);
         }
     }
 
     /// A stray is not open any more.
     pub(super) fn gone(&mut self, id: &str) {
-        self.strays.retain(|stray| stray.id.as_str() != id);
+        self.strays.retain(|stray| stray.seen.client_order_id.as_str() != id);
     }
 }
 
@@ -123,6 +124,7 @@ impl OrderSender {
         self.session.enter(SessionState::Reconciling, at.now);
         self.session.forget_lists();
         self.reconcile.reset();
+        self.reconcile.strays.clear();
         self.reconcile.round = Round::Listing;
         self.reconcile.outstanding = self.settings.limits.len() + 1;
         self.list_open_orders(at);
@@ -151,6 +153,16 @@ impl OrderSender {
         for found in list {
             let Some(own) = self.ledger.ids.parse(&found.client_order_id) else { continue };
             let id = &found.client_order_id;
+            let seen = OpenOrderView {
+                instrument,
+                client_order_id: *id,
+                status: found.status,
+                side: found.side,
+                price: found.price,
+                qty: found.qty,
+                cum_qty: found.cum_qty,
+                sent: at.now,
+            };
             let known = self.ledger.orders.find(own.seq).filter(|o| o.client_order_id == *id);
             match known.map(|order| order.seq) {
                 Some(seq) => {
@@ -158,10 +170,10 @@ impl OrderSender {
                     self.on_found(at, seq, found)?;
                     // Where only the list is old, the venue knows no such order when it is to be cancelled.
                     if self.ledger.orders.find(seq).is_some_and(|o| o.life.status().is_terminal()) {
-                        self.reconcile.add_stray(instrument, *id);
+                        self.reconcile.add_stray(seen);
                     }
                 }
-                None => self.reconcile.add_stray(instrument, *id),
+                None => self.reconcile.add_stray(seen),
             }
         }
         if self.reconcile.round == Round::Listing {

@@ -290,22 +290,24 @@ impl OrderSender {
     fn cancel_strays(&mut self, at: At) -> Result<(), Fault> {
         for index in 0..self.reconcile.strays.len() {
             let stray = self.reconcile.strays[index];
-            let Some(instrument) = self.settings.instruments.get(stray.instrument.index()) else {
+            let Some(instrument) = self.settings.instruments.get(stray.seen.instrument.index())
+            else {
                 continue;
             };
             let again = stray.ask_at != MonoNs::ZERO;
             if at.now < stray.ask_at || again && at.now < self.quiet_until {
                 continue;
             }
-            let subject = Subject::Stray(stray.id);
+            let id = stray.seen.client_order_id;
+            let subject = Subject::Stray(id);
             let _ = self.session.ask(at, RequestKind::Cancel, subject, |d, out, number| {
-                d.cancel(out, number, instrument, &stray.id, at.utc);
+                d.cancel(out, number, instrument, &id, at.utc);
             });
             self.reconcile.strays[index].ask_at = at.now.after(self.settings.ack_timeout);
             let record = Record::Cancel {
-                instrument: stray.instrument,
+                instrument: stray.seen.instrument,
                 order: OrderRef::default(),
-                client_order_id: stray.id,
+                client_order_id: id,
             };
             self.ledger.hold.record(at, record, Then::Nothing)?;
         }
