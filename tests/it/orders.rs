@@ -1708,6 +1708,23 @@ fn a_restarted_journal_gets_reports_again_and_orders_held_are_refused() {
     assert_eq!(world.last(again).1, OrderStatus::New);
 }
 
+#[test]
+fn a_restarted_journal_gets_the_watermark_again() {
+    let mut world = World::new();
+    let mut journal = Neighbour::new();
+    world.journal_cell = journal.cell();
+    world.restart();
+    world.run(300);
+    let watermarks = |world: &World| {
+        let is_one = |e: &&Entry| matches!(e.record, Record::Position { last_trade_id: 0, .. });
+        world.records.iter().filter(is_one).count()
+    };
+    assert_eq!(watermarks(&world), 1);
+    journal.restart();
+    world.run(20);
+    assert_eq!(watermarks(&world), 2);
+}
+
 /// Whatever happens in whatever order: in the end engine and venue agree on position and open orders.
 #[track_caller]
 fn agree_after(seed: u64) {

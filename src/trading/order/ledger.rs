@@ -348,6 +348,17 @@ impl Ledger {
         self.record_position(at, instrument, &kept)
     }
 
+    /// Records every position and watermark that is known once more: the dead journal may have had them in hand.
+    pub(super) fn record_positions(&mut self, at: At) -> Result<(), Fault> {
+        for index in 0..self.instruments.len().min(self.kept.len()) {
+            let kept = self.kept[index];
+            if kept.last_trade_id.is_some() {
+                self.record_position(at, self.instruments[index].id, &kept)?;
+            }
+        }
+        Ok(())
+    }
+
     fn record_position(
         &mut self,
         at: At,

@@ -111,6 +111,7 @@ impl OrderSender {
             for seq in unsent {
                 self.refuse_unsent(at, seq, Reason::JournalDown)?;
             }
+            self.ledger.record_positions(at)?;
         }
         let enabled = self.kill_switch.state().enabled();
         if enabled != self.was_enabled {
