@@ -1019,6 +1019,49 @@ fn an_order_believed_never_to_have_arrived_is_cancelled_until_it_is_gone() {
     assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
 }
 
+/// A sender that ends because nobody takes its records; `more` shifts which of a fill's two records it is.
+#[track_caller]
+fn faults_with_a_full_hold(more: bool) {
+    let mut world = World::live();
+    world.journal_stalls = true;
+    let large = NewOrder {
+        instrument: InstrumentId(0),
+        side: Side::Buy,
+        kind: OrderKind::LimitMaker,
+        tif: TimeInForce::Gtc,
+        price: Price::from_units(9_990),
+        qty: Qty::from_units(1_000),
+    };
+    world.journal_stalls = false;
+    for _ in 0..4 {
+        world.offer(IntentBody::Place(large));
+    }
+    world.run(50);
+    if more {
+        world.kill_switch.fence();
+        world.venue.deaf = vec!["cancel"];
+        world.run(10);
+    }
+    // Nobody takes records any more, and nothing is written.
+    let filled = (0..4_000).find(|number| {
+        world.venue.fill(number / 1_000, 1, false);
+        world.cx.now = world.now;
+        world.venue.server.flush();
+        world.sender.turn(&mut world.cx).is_err()
+    });
+    let filled = filled.expect("a fault") as i64 + 1;
+    world.venue.deaf.clear();
+    world.restart();
+    world.run(3_000);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, filled));
+}
+
+#[test]
+fn a_fault_in_the_middle_of_a_fill_counts_it_once() {
+    faults_with_a_full_hold(false);
+    faults_with_a_full_hold(true);
+}
+
 #[test]
 fn strays_of_another_boot_are_cancelled_and_strangers_left_alone() {
     let mut world = World::new();

@@ -284,15 +284,16 @@ impl Ledger {
         if before.status() != after.status() {
             self.count_status(&order, &facts);
         }
-        if !step.filled.is_zero() {
-            let Facts { last_price: price, commission, .. } = facts;
-            let fill = Fill { side: order.new.side, price, qty: step.filled, commission };
-            self.fill(at, order.new.instrument, &fill, facts.trade_id)?;
-        }
+        // Before its fill moves the position: whatever fails between, the next generation counts no fill twice.
         if step.exec.is_some() || before != after || step.ask == Ask::Status {
             let check_at = self.next_check(&order, at.now);
             self.orders.edit(seq, |order| order.check_at = check_at);
             self.vault.keep_order(&order);
+        }
+        if !step.filled.is_zero() {
+            let Facts { last_price: price, commission, .. } = facts;
+            let fill = Fill { side: order.new.side, price, qty: step.filled, commission };
+            self.fill(at, order.new.instrument, &fill, facts.trade_id)?;
         }
         if let Some(exec) = facts.exec.filter(|_| step.exec.is_some()).or(step.exec) {
             let report = report_of(&order, exec, step.filled, &facts, at.now);
