@@ -1253,6 +1253,45 @@ fn an_order_held_when_the_venue_wants_quiet_is_refused() {
 }
 
 #[test]
+fn a_restart_makes_no_room_for_more_orders_in_the_same_second() {
+    let mut world = World::with(|settings| settings.limits[0].1.orders_per_s_max = 2);
+    world.run(300);
+    world.place();
+    world.place();
+    world.run(20);
+    world.restart();
+    world.run(500);
+    assert_eq!(world.state(), SessionState::Live);
+    let early = world.place();
+    world.run(20);
+    assert_eq!(world.reason(early), Some(Reason::OrderRate));
+    world.run(500);
+    let later = world.place();
+    world.run(20);
+    assert_eq!(world.last(later).1, OrderStatus::New);
+}
+
+#[test]
+fn a_restart_is_quiet_as_long_as_the_venue_wants() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.deaf = vec!["cancel"];
+    world.cancel(order);
+    world.run(20);
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 418, ..refusal(-1003) };
+    world.venue.answer(RequestKind::Cancel, seq, Err(error));
+    world.run(20);
+    let asked = world.venue.asked.len();
+    world.restart();
+    world.run(9_500);
+    assert_eq!(world.venue.asked.len(), asked);
+    world.venue.deaf.clear();
+    world.run(2_500);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
 fn a_market_that_never_rests_does_not_keep_a_drain_from_being_idle() {
     let mut world = World::live();
     world.cx.now = world.now;

@@ -225,6 +225,7 @@ impl OrderSender {
             None => at.now.after(QUIET),
         };
         self.quiet_until = self.quiet_until.max(until);
+        self.ledger.vault.keep_quiet_until(self.quiet_until);
     }
 
     /// Moves an order and asks what the event makes us ask.

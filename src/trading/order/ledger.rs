@@ -131,6 +131,7 @@ impl Ledger {
             return self.refuse(at, intent.order, Some(&new), Reason::Busy);
         }
         self.throttle.count(at.now);
+        self.vault.keep_last_order(at.now);
         self.vault.keep_order(&order);
         let client_order_id = order.client_order_id;
         let record = Record::Order { order: intent.order, client_order_id, new };

@@ -137,6 +137,11 @@ impl Session {
         }
     }
 
+    /// Does not connect before `then`.
+    pub(super) fn rest_until(&mut self, then: MonoNs) {
+        self.retry_at = self.retry_at.max(then);
+    }
+
     /// Connects when it is time to.
     pub(super) fn connect(&mut self, now: MonoNs) -> Result<(), NetError> {
         if self.state != SessionState::Down || now < self.retry_at {

@@ -61,6 +61,12 @@ impl OrderSender {
         self.ledger.kept.extend(ids.map(|id| self.ledger.vault.kept(id)));
         debug_assert_eq!(self.ledger.kept.len(), count);
         self.ledger.restore_totals();
+        self.quiet_until = self.ledger.vault.quiet_until();
+        self.session.rest_until(self.quiet_until);
+        if let Some(last) = self.ledger.vault.last_order() {
+            // As if all had passed at once: at most a second is lost, and no window holds more than is allowed.
+            self.ledger.throttle.exhaust(last);
+        }
         let orders: Vec<KeptOrder> = self.ledger.vault.orders().collect();
         for kept in orders {
             self.restore_order(at, &kept)?;
