@@ -13,7 +13,6 @@ use super::{
 };
 use crate::trading::domain::instrument::Name;
 use crate::trading::domain::{Instrument, InstrumentId, VenueId};
-use crate::trading::limits::FENCE_GAP;
 use crate::trading::risk::limits::LimitsConfig;
 use crate::trading::strategy;
 
@@ -93,9 +92,9 @@ fn read_venue(r: &mut Reader, s: &Section<'_>, name: String, mode: Mode) -> Venu
         }
     }
     let ms = |v: Option<u64>, default: Duration| v.map_or(default, Duration::from_millis);
-    // No longer than a gap that goes unnoticed: what froze in hand after its time stamp was read is the venue's to
-    // refuse.
-    let longest = u64::try_from(FENCE_GAP.as_millis()).unwrap_or(u64::MAX);
+    // No longer than the default, which is the gap that the order sender does not notice: what froze in hand after its
+    // time stamp was read is the venue's to refuse.
+    let longest = u64::try_from(RECV_WINDOW_DEFAULT.as_millis()).unwrap_or(u64::MAX);
     venue.recv_window = ms(r.integer(s, "recv_window_ms", 1..=longest), RECV_WINDOW_DEFAULT);
     venue.stale_after = ms(r.integer(s, "stale_after_ms", 1_000..=600_000), STALE_AFTER_DEFAULT);
     venue
