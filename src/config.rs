@@ -490,6 +490,16 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_not_accepted_longer_than_a_gap_goes_unnoticed() {
+        assert_eq!(RECV_WINDOW_DEFAULT, crate::trading::limits::FENCE_GAP);
+        let with = |ms| read(&format!("mode = \"testnet\"\n[venue.b]\nrecv_window_ms = {ms}\n"));
+        for (ms, fits) in [(0, false), (1, true), (2_000, true), (2_001, false)] {
+            let errors = with(ms).expect_err("the rest of the venue is missing");
+            assert_eq!(!errors.contains("recv_window_ms"), fits, "{ms}: {errors}");
+        }
+    }
+
+    #[test]
     fn durations_need_a_unit() {
         assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3_600)));

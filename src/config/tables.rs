@@ -92,7 +92,10 @@ fn read_venue(r: &mut Reader, s: &Section<'_>, name: String, mode: Mode) -> Venu
         }
     }
     let ms = |v: Option<u64>, default: Duration| v.map_or(default, Duration::from_millis);
-    venue.recv_window = ms(r.integer(s, "recv_window_ms", 1..=60_000), RECV_WINDOW_DEFAULT);
+    // No longer than the default, which is the gap that the order sender does not notice: what froze in hand after its
+    // time stamp was read is the venue's to refuse.
+    let longest = u64::try_from(RECV_WINDOW_DEFAULT.as_millis()).unwrap_or(u64::MAX);
+    venue.recv_window = ms(r.integer(s, "recv_window_ms", 1..=longest), RECV_WINDOW_DEFAULT);
     venue.stale_after = ms(r.integer(s, "stale_after_ms", 1_000..=600_000), STALE_AFTER_DEFAULT);
     venue
 }

@@ -25,7 +25,7 @@ use pindrop::runtime::wake::Waker;
 use pindrop::trading::domain::instrument::Name;
 use pindrop::trading::domain::*;
 use pindrop::trading::order::{
-    Durability, OnExit, OrderPorts, OrderSender, OrderSettings, StrategyPort, Vault,
+    Durability, Kept, OnExit, OrderPorts, OrderSender, OrderSettings, StrategyPort, Vault,
 };
 use pindrop::trading::risk::{Approved, KillSwitch, Limits};
 use pindrop::trading::telemetry::{OrdersView, SessionState};
@@ -35,6 +35,8 @@ use pindrop::trading::venue::{
 };
 
 const PORT: u16 = 9_000;
+/// Trades in one answer.
+const TRADES_PAGE: usize = 1_000;
 const STEP: Duration = Duration::from_millis(5);
 const RECV_WINDOW: Duration = Duration::from_secs(2);
 
@@ -102,7 +104,10 @@ impl OrderDialect for Words {
         line(out, format_args!("status {seq} {id}"));
     }
     fn trades(&mut self, out: &mut Vec<u8>, seq: u64, _: &Instrument, from: Option<u64>, _: UtcNs) {
-        line(out, format_args!("trades {seq} {}", from.unwrap_or(0)));
+        match from {
+            Some(from) => line(out, format_args!("trades {seq} {from}")),
+            None => line(out, format_args!("trades {seq}")),
+        }
     }
     fn account(&mut self, out: &mut Vec<u8>, seq: u64, _: UtcNs) {
         line(out, format_args!("account {seq}"));
@@ -188,11 +193,7 @@ impl Venue {
                 let list = self.orders.iter().filter(open).copied().collect();
                 (RequestKind::OpenOrders, Ok(Answer::OpenOrders(list)))
             }
-            "trades" => {
-                let from: u64 = words[2].parse().expect("a number");
-                let list = self.trades.iter().filter(|t| t.trade_id >= from).copied().collect();
-                (RequestKind::Trades, Ok(Answer::Trades(list)))
-            }
+            "trades" => (RequestKind::Trades, Ok(Answer::Trades(self.trades_from(words.get(2))))),
             "status" => {
                 let found = self.find(words[2]).map(|at| Answer::Order(self.orders[at]));
                 (RequestKind::OrderStatus, found.ok_or(refusal(-2013)))
@@ -206,6 +207,34 @@ impl Venue {
         };
         if !mute {
             self.answer(kind, seq, result);
+        }
+    }
+
+    /// A page of trades: from an id on, or the newest.
+    fn trades_from(&self, from: Option<&&str>) -> Vec<VenueTrade> {
+        let Some(from) = from else {
+            let old = self.trades.len().saturating_sub(TRADES_PAGE);
+            return self.trades[old..].to_vec();
+        };
+        let from: u64 = from.parse().expect("a number");
+        let list = self.trades.iter().filter(|t| t.trade_id >= from);
+        list.take(TRADES_PAGE).copied().collect()
+    }
+
+    /// So many trades of somebody else's orders on this account, each of one unit.
+    fn trade_elsewhere(&mut self, count: u64) {
+        for _ in 0..count {
+            self.last_trade += 1;
+            self.trades.push(VenueTrade {
+                symbol: name("BTCUSDT"),
+                trade_id: self.last_trade,
+                venue_order_id: 7,
+                side: Side::Buy,
+                price: Price::from_units(9_990),
+                qty: Qty::from_units(1),
+                commission: Commission::default(),
+                venue_utc: UtcNs::default(),
+            });
         }
     }
 
@@ -285,6 +314,13 @@ impl Venue {
         if !quiet {
             self.report(at, ExecType::Trade, qty, Some(self.last_trade));
         }
+    }
+
+    /// The number of the newest request of this kind.
+    fn asked_last(&self, kind: &str) -> u64 {
+        let of_kind = |text: &&String| text.split(' ').next() == Some(kind);
+        let text = self.asked.iter().rfind(of_kind).expect("asked");
+        text.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number")
     }
 
     fn count(&self, kind: &str) -> usize {
@@ -784,6 +820,36 @@ fn a_rate_limit_silences_new_orders_only() {
 }
 
 #[test]
+fn history_longer_than_a_page_is_not_our_position() {
+    let mut world = World::new();
+    world.venue.trade_elsewhere(2_500);
+    world.run(500);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 0));
+    world.venue.trade_elsewhere(3);
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!(world.state(), SessionState::Live);
+    assert_eq!(world.position(), 3, "what this account traded since is held");
+}
+
+#[test]
+fn a_fill_told_before_the_first_list_of_trades_does_not_make_history_ours() {
+    let mut world = World::new();
+    world.venue.trade_elsewhere(5);
+    world.venue.take_order(&["place", "0", "somebody-else", "buy", "9990", "10"], false);
+    world.venue.deaf = vec!["trades"];
+    world.run(200);
+    let seq = world.venue.asked_last("trades");
+    let history = world.venue.trades_from(None);
+    world.venue.fill(0, 4, false);
+    world.run(20);
+    assert_eq!(world.position(), 4);
+    world.venue.answer(RequestKind::Trades, seq, Ok(Answer::Trades(history)));
+    world.run(200);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 4));
+}
+
+#[test]
 fn a_disconnect_is_made_whole() {
     let mut world = World::live();
     let kept = world.resting();
@@ -806,6 +872,71 @@ fn a_disconnect_is_made_whole() {
     assert_eq!(world.last(doubted), (ExecType::Trade, OrderStatus::Filled));
     assert_eq!(world.position(), 14);
     assert_eq!(world.look().open.len(), 1, "an order that rests survives a disconnect");
+}
+
+/// An order of which 4 were counted without the name of their trade, which the venue's list did not have.
+fn unnamed() -> (World, VenueTrade) {
+    let mut world = World::live();
+    world.resting();
+    world.venue.fill(0, 4, true);
+    let trade = world.venue.trades.pop().expect("it traded");
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 4));
+    (world, trade)
+}
+
+/// The order is done, and the next generation knows nothing of it.
+#[track_caller]
+fn counted_once_after_a_restart(mut world: World) {
+    world.cancel(OrderRef::new(0, 1, 1));
+    world.run(50);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+    world.restart();
+    world.run(1_000);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, 4));
+}
+
+#[test]
+fn a_fill_counted_without_its_name_and_told_later_counts_once() {
+    let (mut world, trade) = unnamed();
+    world.venue.trades.push(trade);
+    world.venue.report(0, ExecType::Trade, 4, Some(trade.trade_id));
+    world.run(50);
+    assert_eq!(world.position(), 4);
+    counted_once_after_a_restart(world);
+}
+
+#[test]
+fn a_fill_counted_without_its_name_and_listed_later_counts_once() {
+    let (mut world, trade) = unnamed();
+    world.venue.trades.push(trade);
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!(world.position(), 4);
+    counted_once_after_a_restart(world);
+}
+
+#[test]
+fn a_total_heard_after_the_trades_were_asked_for_waits_for_its_trade() {
+    let mut world = World::live();
+    world.resting();
+    world.venue.deaf = vec!["trades"];
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    let seq = world.venue.asked_last("trades");
+    world.venue.fill(0, 4, true);
+    world.venue.orders[0].status = OrderStatus::Canceled;
+    world.venue.report(0, ExecType::Canceled, 0, None);
+    world.run(20);
+    world.venue.answer(RequestKind::Trades, seq, Ok(Answer::Trades(Vec::new())));
+    world.run(20);
+    assert_eq!(world.position(), 0, "its fill is on its way");
+    world.venue.report(0, ExecType::Trade, 4, Some(11));
+    world.run(20);
+    assert_eq!(world.position(), 4);
+    let fills: Vec<_> = world.told.iter().filter(|r| r.last_qty.units() > 0).collect();
+    assert_eq!((fills.len(), fills[0].trade_id), (1, 11));
 }
 
 #[test]
@@ -841,6 +972,94 @@ fn fills_missed_by_a_dead_sender_are_found_by_the_next() {
     world.run(1_000);
     assert_eq!(world.last(order), (ExecType::Trade, OrderStatus::Filled));
     assert_eq!(world.position(), 10);
+}
+
+/// An order that we were told is cancelled, and that the venue has open all the same.
+fn undead() -> World {
+    let mut world = World::live();
+    let order = world.resting();
+    world.cancel(order);
+    world.run(50);
+    assert_eq!(world.last(order).1, OrderStatus::Canceled);
+    world.venue.orders[0].status = OrderStatus::New;
+    world
+}
+
+#[test]
+fn an_order_called_done_that_the_venue_lists_is_cancelled_by_the_comparison() {
+    let mut world = undead();
+    world.net.disconnect_all(PORT);
+    world.run(1_000);
+    assert_eq!(world.state(), SessionState::Live);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
+fn an_order_called_done_that_the_venue_lists_is_cancelled_by_the_drain() {
+    let mut world = undead();
+    world.drain();
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
+fn an_order_believed_never_to_have_arrived_is_cancelled_until_it_is_gone() {
+    let mut world = World::live();
+    world.venue.deaf = vec!["place"];
+    let order = world.place();
+    world.run(5_000);
+    assert_eq!(world.last(order), (ExecType::Rejected, OrderStatus::Rejected));
+    let text = world.venue.asked.iter().find(|text| text.starts_with("place ")).expect("asked");
+    let text = text.clone();
+    world.venue.deaf = vec!["cancel"];
+    world.venue.take_order(&text.split(' ').collect::<Vec<_>>(), true);
+    world.run(50);
+    assert_eq!(world.venue.count("cancel"), 1);
+    world.venue.deaf.clear();
+    world.run(1_500);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+/// A sender that ends because nobody takes its records; `more` shifts which of a fill's two records it is.
+#[track_caller]
+fn faults_with_a_full_hold(more: bool) {
+    let mut world = World::live();
+    world.journal_stalls = true;
+    let large = NewOrder {
+        instrument: InstrumentId(0),
+        side: Side::Buy,
+        kind: OrderKind::LimitMaker,
+        tif: TimeInForce::Gtc,
+        price: Price::from_units(9_990),
+        qty: Qty::from_units(1_000),
+    };
+    world.journal_stalls = false;
+    for _ in 0..4 {
+        world.offer(IntentBody::Place(large));
+    }
+    world.run(50);
+    if more {
+        world.kill_switch.fence();
+        world.venue.deaf = vec!["cancel"];
+        world.run(10);
+    }
+    // Nobody takes records any more, and nothing is written.
+    let filled = (0..4_000).find(|number| {
+        world.venue.fill(number / 1_000, 1, false);
+        world.cx.now = world.now;
+        world.venue.server.flush();
+        world.sender.turn(&mut world.cx).is_err()
+    });
+    let filled = filled.expect("a fault") as i64 + 1;
+    world.venue.deaf.clear();
+    world.restart();
+    world.run(3_000);
+    assert_eq!((world.state(), world.position()), (SessionState::Live, filled));
+}
+
+#[test]
+fn a_fault_in_the_middle_of_a_fill_counts_it_once() {
+    faults_with_a_full_hold(false);
+    faults_with_a_full_hold(true);
 }
 
 #[test]
@@ -967,13 +1186,109 @@ fn a_refused_cancel_is_not_repeated_for_every_wish() {
         world.run(10);
         let cancel = world.venue.asked.iter().rfind(|text| text.starts_with("cancel ")).cloned();
         let seq = cancel.as_deref().and_then(|text| text.split(' ').nth(1)?.parse().ok());
-        let refused = Err(refusal(-1003));
+        let refused = Err(refusal(-2010));
         world.venue.answer(RequestKind::Cancel, seq.expect("asked"), refused);
     }
     assert_eq!(world.venue.count("cancel"), 1, "fifty wishes in half a second");
     world.venue.deaf.clear();
     world.run(1_500);
     assert_eq!(world.last(order).1, OrderStatus::Canceled, "asked again when it was due");
+}
+
+#[test]
+fn nothing_is_asked_twice_while_the_venue_wants_quiet() {
+    let mut world = World::live();
+    let orders: Vec<OrderRef> = (0..3).map(|_| world.resting()).collect();
+    world.venue.deaf = vec!["cancel", "status"];
+    world.venue.report(0, ExecType::New, 0, None);
+    for order in &orders {
+        world.cancel(*order);
+    }
+    world.run(20);
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 429, ..refusal(-1003) };
+    for seq in seq - 2..=seq {
+        world.venue.answer(RequestKind::Cancel, seq, Err(error.clone()));
+    }
+    world.run(9_500);
+    assert_eq!((world.venue.count("cancel"), world.venue.count("status")), (3, 0));
+    world.venue.deaf.clear();
+    world.run(2_500);
+    assert!(world.venue.orders.iter().all(|order| order.status == OrderStatus::Canceled));
+}
+
+#[test]
+fn a_stray_is_asked_once_while_the_venue_wants_quiet() {
+    let mut world = World::new();
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    world.venue.deaf = vec!["cancel"];
+    world.run(100);
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 418, ..refusal(-1003) };
+    world.venue.answer(RequestKind::Cancel, seq, Err(error));
+    world.run(9_500);
+    assert_eq!(world.venue.count("cancel"), 1);
+    world.venue.deaf.clear();
+    world.run(2_500);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
+fn an_order_held_when_the_venue_wants_quiet_is_refused() {
+    let mut world = World::live();
+    let resting = world.resting();
+    world.venue.deaf = vec!["cancel"];
+    world.cancel(resting);
+    world.run(20);
+    world.journal_stalls = true;
+    let held = world.place();
+    world.step();
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 429, ..refusal(-1003) };
+    world.venue.answer(RequestKind::Cancel, seq, Err(error));
+    world.run(20);
+    world.journal_stalls = false;
+    world.run(20);
+    assert_eq!(world.reason(held), Some(Reason::OrderRate));
+}
+
+#[test]
+fn a_restart_makes_no_room_for_more_orders_in_the_same_second() {
+    let mut world = World::with(|settings| settings.limits[0].1.orders_per_s_max = 2);
+    world.run(300);
+    world.place();
+    world.place();
+    world.run(20);
+    world.restart();
+    world.run(500);
+    assert_eq!(world.state(), SessionState::Live);
+    let early = world.place();
+    world.run(20);
+    assert_eq!(world.reason(early), Some(Reason::OrderRate));
+    world.run(500);
+    let later = world.place();
+    world.run(20);
+    assert_eq!(world.last(later).1, OrderStatus::New);
+}
+
+#[test]
+fn a_restart_is_quiet_as_long_as_the_venue_wants() {
+    let mut world = World::live();
+    let order = world.resting();
+    world.venue.deaf = vec!["cancel"];
+    world.cancel(order);
+    world.run(20);
+    let seq = world.venue.asked_last("cancel");
+    let error = VenueError { status: 418, ..refusal(-1003) };
+    world.venue.answer(RequestKind::Cancel, seq, Err(error));
+    world.run(20);
+    let asked = world.venue.asked.len();
+    world.restart();
+    world.run(9_500);
+    assert_eq!(world.venue.asked.len(), asked);
+    world.venue.deaf.clear();
+    world.run(2_500);
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
 }
 
 #[test]
@@ -1009,6 +1324,26 @@ fn the_drain_finds_what_the_table_does_not_know() {
 }
 
 #[test]
+fn a_late_list_does_not_verify_the_next_attempt() {
+    let mut world = World::live();
+    world.venue.deaf = vec!["open"];
+    world.cx.now = world.now;
+    world.sender.on_drain(&mut world.cx).expect("no fault");
+    world.run(100);
+    let late = world.venue.asked_last("open");
+    world.run(1_000);
+    assert_ne!(world.venue.asked_last("open"), late, "asked again");
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    world.venue.answer(RequestKind::OpenOrders, late, Ok(Answer::OpenOrders(Vec::new())));
+    world.run(50);
+    assert!(!world.sender.drained(), "that list is from before");
+    world.venue.deaf.clear();
+    world.run(1_500);
+    assert!(world.sender.drained());
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
+}
+
+#[test]
 fn the_drain_may_keep_orders() {
     let mut world = World::with(|settings| settings.on_exit = OnExit::Keep);
     world.run(300);
@@ -1022,6 +1357,24 @@ fn the_drain_may_keep_orders() {
 fn a_sender_that_never_connected_drains_at_once() {
     let mut world = World::new();
     assert_eq!(world.drain(), 0);
+}
+
+#[test]
+fn a_sender_that_never_connected_does_not_vouch_for_an_earlier_process() {
+    let mut world = World::new();
+    let kept = Kept { last_trade_id: Some(0), ..Kept::default() };
+    world.vault.keep(InstrumentId(0), &kept);
+    world.restart();
+    world.venue.take_order(&["place", "0", "pin-abc-1-1", "buy", "9990", "10"], false);
+    world.venue.deaf = vec!["logon"];
+    world.cx.now = world.now;
+    world.sender.on_drain(&mut world.cx).expect("no fault");
+    world.run(1_000);
+    assert!(!world.sender.drained());
+    world.venue.deaf.clear();
+    world.run(20_000);
+    assert!(world.sender.drained());
+    assert_eq!(world.venue.orders[0].status, OrderStatus::Canceled);
 }
 
 #[test]
@@ -1274,6 +1627,7 @@ fn a_stray_that_the_venue_never_cancels_is_reported_and_not_waited_for() {
     refuse_cancels(&mut world, 4_000);
     let view = world.look();
     assert_eq!((view.state, view.stuck), (SessionState::Live, 1));
+    assert_eq!(view.open.len(), 1, "it is shown");
     let order = world.place();
     world.run(20);
     assert_eq!(world.last(order).1, OrderStatus::New);
@@ -1294,6 +1648,12 @@ fn a_stray_that_the_venue_never_cancels_is_not_forgotten_by_the_drain() {
     world.sender.on_drain(&mut world.cx).expect("no fault");
     refuse_cancels(&mut world, 2_000);
     assert!(!world.sender.drained(), "the venue still has it");
+    // Also when the venue is gone at the end.
+    world.venue.deaf = vec!["logon"];
+    world.net.disconnect_all(PORT);
+    let view = world.look();
+    let named: Vec<_> = view.open.iter().map(|o| o.client_order_id.to_string()).collect();
+    assert_eq!(named, ["pin-abc-1-1"]);
 }
 
 #[test]
@@ -1428,6 +1788,23 @@ fn a_restarted_journal_gets_reports_again_and_orders_held_are_refused() {
     let again = world.place();
     world.run(20);
     assert_eq!(world.last(again).1, OrderStatus::New);
+}
+
+#[test]
+fn a_restarted_journal_gets_the_watermark_again() {
+    let mut world = World::new();
+    let mut journal = Neighbour::new();
+    world.journal_cell = journal.cell();
+    world.restart();
+    world.run(300);
+    let watermarks = |world: &World| {
+        let is_one = |e: &&Entry| matches!(e.record, Record::Position { last_trade_id: 0, .. });
+        world.records.iter().filter(is_one).count()
+    };
+    assert_eq!(watermarks(&world), 1);
+    journal.restart();
+    world.run(20);
+    assert_eq!(watermarks(&world), 2);
 }
 
 /// Whatever happens in whatever order: in the end engine and venue agree on position and open orders.

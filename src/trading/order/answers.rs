@@ -7,7 +7,7 @@ use crate::clock::{MonoNs, UtcNs};
 use crate::runtime::actor::{Fault, Work};
 use crate::trading::domain::{ExecType, InstrumentId, OrderStatus, Reason};
 use crate::trading::limits::TURN_MESSAGES_MAX;
-use crate::trading::telemetry::SessionState;
+use crate::trading::telemetry::{OpenOrderView, SessionState};
 use crate::trading::venue::{
     Answer, Balance, RequestId, RequestKind, SessionMessage, VenueError, VenueOrder, VenueReport,
 };
@@ -18,6 +18,7 @@ use super::lifecycle::{Ask, Event};
 use super::open_orders::Order;
 use super::sender::OrderSender;
 use super::session::{Asked, Heard, Subject};
+use super::view::open_view;
 
 /// How long after the venue's last moment to accept an order its absence is believed.
 const ABSENCE_MARGIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -115,8 +116,8 @@ impl OrderSender {
             (Answer::OpenOrders(list), Subject::Instrument(instrument)) => {
                 return self.on_open_orders(at, instrument, &list);
             }
-            (Answer::Trades(list), Subject::Instrument(instrument)) => {
-                return self.on_trades(at, instrument, &list);
+            (Answer::Trades(list), Subject::Trades(instrument, first_time)) => {
+                return self.on_trades(at, (asked.at, first_time), instrument, &list);
             }
             (Answer::Account(balances), _) => {
                 self.balances.clear();
@@ -224,6 +225,7 @@ impl OrderSender {
             None => at.now.after(QUIET),
         };
         self.quiet_until = self.quiet_until.max(until);
+        self.ledger.vault.keep_quiet_until(self.quiet_until);
     }
 
     /// Moves an order and asks what the event makes us ask.
@@ -245,8 +247,19 @@ impl OrderSender {
                 self.ask_status(at, seq);
                 Ok(())
             }
-            Ask::Cancel => self.send_cancel(at, seq),
+            Ask::Cancel => self.cancel_alive(at, seq),
         }
+    }
+
+    /// Asks for the cancellation of an order that lives although it should not. One that the table calls done is asked
+    /// to go until it is gone like one that the table does not have: its own life says nothing any more.
+    fn cancel_alive(&mut self, at: At, seq: u64) -> Result<(), Fault> {
+        let done = |o: &&Order| o.life.status().is_terminal();
+        let Some(order) = self.ledger.orders.find(seq).filter(done) else {
+            return self.send_cancel(at, seq);
+        };
+        self.reconcile.add_stray(OpenOrderView { status: OrderStatus::New, ..open_view(order) });
+        Ok(())
     }
 
     fn on_report(&mut self, at: At, report: &VenueReport) -> Result<(), Fault> {
@@ -260,7 +273,8 @@ impl OrderSender {
         let seq = known.map(|order| order.seq);
         if let Some(seq) = seq {
             self.ledger.orders.name(seq, report.venue_order_id);
-        } else if report.status.is_terminal() {
+        }
+        if report.status.is_terminal() {
             self.reconcile.gone(id);
         }
         if report.exec == ExecType::Trade {
@@ -278,7 +292,16 @@ impl OrderSender {
             Some(seq) => self.event(at, seq, event, Facts::of(report)),
             None => {
                 if report.exec == ExecType::New && self.ledger.ids.parse(id).is_some() {
-                    self.reconcile.add_stray(instrument, *id);
+                    self.reconcile.add_stray(OpenOrderView {
+                        instrument,
+                        client_order_id: *id,
+                        status: report.status,
+                        side: report.side,
+                        price: report.price,
+                        qty: report.qty,
+                        cum_qty: report.cum_qty,
+                        sent: at.now,
+                    });
                 }
                 Ok(())
             }

@@ -124,11 +124,14 @@ impl Ledger {
             check_at: MonoNs::NEVER,
             doomed: false,
             cancel_refusals: 0,
+            heard: MonoNs::ZERO,
+            unnamed: Qty::ZERO,
         };
         if !self.orders.insert(order) {
             return self.refuse(at, intent.order, Some(&new), Reason::Busy);
         }
         self.throttle.count(at.now);
+        self.vault.keep_last_order(at.now);
         self.vault.keep_order(&order);
         let client_order_id = order.client_order_id;
         let record = Record::Order { order: intent.order, client_order_id, new };
@@ -190,11 +193,23 @@ impl Ledger {
     ) -> Result<Ask, Fault> {
         let Some(order) = self.orders.find(seq) else { return Ok(Ask::Nothing) };
         let before = order.life;
-        let step = self.orders.step(seq, |life| life.on(event)).unwrap_or_default();
+        let step = self.move_life(at, seq, |life| life.on(event));
         if matches!(event, Event::Fill { .. }) && step.exec.is_none() {
             self.totals.duplicates += 1;
         }
         self.told(at, seq, before, step, facts)
+    }
+
+    /// Changes the life of an order, and notes when that made it owe more.
+    fn move_life(&mut self, at: At, seq: u64, change: impl FnOnce(&mut Lifecycle) -> Step) -> Step {
+        let before = self.orders.find(seq).map(|order| order.life.owed()).unwrap_or_default();
+        let step = self.orders.step(seq, change).unwrap_or_default();
+        self.orders.edit(seq, |order| {
+            if order.life.owed() > before {
+                order.heard = at.now;
+            }
+        });
+        step
     }
 
     /// Notes a total heard of in passing; fills that it contains and we lack are asked for if they do not come.
@@ -203,7 +218,7 @@ impl Ledger {
             life.hear_of(cum);
             Step::default()
         };
-        self.orders.step(seq, heard);
+        let _ = self.move_life(at, seq, heard);
         let Some(order) = self.orders.find(seq).filter(|o| !o.life.owed().is_zero()) else {
             return;
         };
@@ -245,7 +260,10 @@ impl Ledger {
             return Ok(());
         }
         let (before, price) = (order.life, order.new.price);
-        let step = self.orders.step(seq, Lifecycle::count_unnamed).unwrap_or_default();
+        let step = self.move_life(at, seq, Lifecycle::count_unnamed);
+        self.orders.edit(seq, |order| {
+            order.unnamed = order.unnamed.checked_add(step.filled).unwrap_or(order.unnamed);
+        });
         let facts = Facts { last_price: price, ..Facts::default() };
         self.told(at, seq, before, step, facts).map(|_| ())
     }
@@ -267,15 +285,16 @@ impl Ledger {
         if before.status() != after.status() {
             self.count_status(&order, &facts);
         }
-        if !step.filled.is_zero() {
-            let Facts { last_price: price, commission, .. } = facts;
-            let fill = Fill { side: order.new.side, price, qty: step.filled, commission };
-            self.fill(at, order.new.instrument, &fill, facts.trade_id)?;
-        }
+        // Before its fill moves the position: whatever fails between, the next generation counts no fill twice.
         if step.exec.is_some() || before != after || step.ask == Ask::Status {
             let check_at = self.next_check(&order, at.now);
             self.orders.edit(seq, |order| order.check_at = check_at);
             self.vault.keep_order(&order);
+        }
+        if !step.filled.is_zero() {
+            let Facts { last_price: price, commission, .. } = facts;
+            let fill = Fill { side: order.new.side, price, qty: step.filled, commission };
+            self.fill(at, order.new.instrument, &fill, facts.trade_id)?;
         }
         if let Some(exec) = facts.exec.filter(|_| step.exec.is_some()).or(step.exec) {
             let report = report_of(&order, exec, step.filled, &facts, at.now);
@@ -331,6 +350,17 @@ impl Ledger {
         self.record_position(at, instrument, &kept)
     }
 
+    /// Records every position and watermark that is known once more: the dead journal may have had them in hand.
+    pub(super) fn record_positions(&mut self, at: At) -> Result<(), Fault> {
+        for index in 0..self.instruments.len().min(self.kept.len()) {
+            let kept = self.kept[index];
+            if kept.last_trade_id.is_some() {
+                self.record_position(at, self.instruments[index].id, &kept)?;
+            }
+        }
+        Ok(())
+    }
+
     fn record_position(
         &mut self,
         at: At,
@@ -368,7 +398,30 @@ impl Ledger {
             return Ok(Ask::Nothing);
         };
         let event = Event::Fill { last: report.last_qty, cum: Some(report.cum_qty) };
-        self.step(at, seq, event, Facts::of(report))
+        let ask = self.step(at, seq, event, Facts::of(report))?;
+        if self.orders.find(seq).is_some_and(|order| report.cum_qty <= order.life.cum_qty()) {
+            self.name_trade(at, seq, trade_id, report.last_qty)?;
+        }
+        Ok(ask)
+    }
+
+    /// Notes the id of a trade that is in the order's total already, so that nobody counts it again: not the next
+    /// generation, and not the next process.
+    fn name_trade(&mut self, at: At, seq: u64, trade_id: u64, qty: Qty) -> Result<(), Fault> {
+        let Some(instrument) = self.orders.find(seq).map(|order| order.new.instrument) else {
+            return Ok(());
+        };
+        let index = instrument.index();
+        if trade_id == 0 || self.trades[index].has(trade_id) {
+            return Ok(());
+        }
+        self.orders.edit(seq, |order| order.unnamed = order.unnamed.minus(qty));
+        self.trades[index].note(trade_id);
+        let Some(kept) = self.kept.get_mut(index) else { return Ok(()) };
+        kept.last_trade_id = kept.last_trade_id.max(Some(trade_id));
+        let kept = *kept;
+        self.vault.keep(instrument, &kept);
+        self.record_position(at, instrument, &kept)
     }
 
     /// Takes a trade that a query shows; trades that are known already are passed over.
@@ -392,7 +445,12 @@ impl Ledger {
             );
         };
         let event = Event::Fill { last: trade.qty, cum: None };
-        self.step(at, seq, event, Facts::of_trade(trade)).map(|_| ())
+        self.step(at, seq, event, Facts::of_trade(trade))?;
+        // A trade that is not owed may also be one whose total is not told yet: that one is counted when it is.
+        if self.orders.find(seq).is_some_and(|order| order.unnamed >= trade.qty) {
+            self.name_trade(at, seq, trade.trade_id, trade.qty)?;
+        }
+        Ok(())
     }
 
     /// Tells a strategy what the journal has written.

@@ -47,6 +47,10 @@ pub struct Order {
     pub doomed: bool,
     /// How often the venue refused to cancel it.
     pub cancel_refusals: u32,
+    /// When the venue last told of more traded than we had counted.
+    pub heard: MonoNs,
+    /// Counted without the names of the trades, which may still be told.
+    pub unnamed: Qty,
 }
 
 impl Order {
@@ -314,6 +318,8 @@ mod tests {
             check_at: MonoNs::NEVER,
             doomed: false,
             cancel_refusals: 0,
+            heard: MonoNs::ZERO,
+            unnamed: Qty::ZERO,
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Four rounds, each begun when the one before is answered completely:
 //! 1. *Listing*: the open orders of every instrument, and the balances. Orders of ours that the table does not have
-//!    (an earlier process's, say) are strays.
+//!    (an earlier process's, say), or calls done, are strays.
 //! 2. *Asking*: every order that we believe open and the venue did not list, until its fate is proved.
 //! 3. *Trades*: those since the newest one counted; the missed ones are applied and reported.
 //! 4. *Clearing*: strays, and orders that have to go, are cancelled one by one, until all are confirmed. One that
@@ -13,9 +13,9 @@
 
 use crate::clock::MonoNs;
 use crate::runtime::actor::Fault;
-use crate::trading::domain::{ClientOrderId, InstrumentId, OrderStatus};
+use crate::trading::domain::{InstrumentId, OrderStatus};
 use crate::trading::limits::{CANCEL_REFUSALS_MAX, OPEN_ORDERS_MAX};
-use crate::trading::telemetry::SessionState;
+use crate::trading::telemetry::{OpenOrderView, SessionState};
 use crate::trading::venue::{RequestKind, VenueOrder, VenueTrade};
 
 use super::hold::At;
@@ -44,11 +44,11 @@ pub(super) enum Round {
     Clearing,
 }
 
-/// An open order of ours that the table does not have.
+/// An order of ours that the venue has open, and that the table does not have or calls done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stray {
-    pub(super) instrument: InstrumentId,
-    pub(super) id: ClientOrderId,
+    /// As it was seen first.
+    pub(super) seen: OpenOrderView,
     /// When to ask for its cancellation (again).
     pub(super) ask_at: MonoNs,
     /// How often the venue refused to cancel it.
@@ -83,32 +83,33 @@ impl Reconcile {
         }
     }
 
-    /// The connection is gone and with it every question.
+    /// The connection is gone and with it every question. The strays stay to be shown until a list is to come.
     pub(super) fn reset(&mut self) {
         self.round = Round::None;
         self.outstanding = 0;
-        self.strays.clear();
         self.listed.clear();
     }
 
-    pub(super) fn add_stray(&mut self, instrument: InstrumentId, id: ClientOrderId) {
-        let known = self.strays.iter().any(|stray| stray.id == id);
+    pub(super) fn add_stray(&mut self, seen: OpenOrderView) {
+        let known =
+            self.strays.iter().any(|stray| stray.seen.client_order_id == seen.client_order_id);
         // More than we can hold are found by the next list.
         if !known && self.strays.len() < OPEN_ORDERS_MAX {
-            self.strays.push(Stray { instrument, id, ask_at: MonoNs::ZERO, refusals: 0 });
+            self.strays.push(Stray { seen, ask_at: MonoNs::ZERO, refusals: 0 });
         }
     }
 
     /// The venue does not cancel a stray.
     pub(super) fn kept(&mut self, id: &str) {
-        if let Some(stray) = self.strays.iter_mut().find(|stray| stray.id.as_str() == id) {
+        let is_it = |stray: &&mut Stray| stray.seen.client_order_id.as_str() == id;
+        if let Some(stray) = self.strays.iter_mut().find(is_it) {
             stray.refusals = stray.refusals.saturating_add(1);
         }
     }
 
     /// A stray is not open any more.
     pub(super) fn gone(&mut self, id: &str) {
-        self.strays.retain(|stray| stray.id.as_str() != id);
+        self.strays.retain(|stray| stray.seen.client_order_id.as_str() != id);
     }
 }
 
@@ -123,6 +124,7 @@ impl OrderSender {
         self.session.enter(SessionState::Reconciling, at.now);
         self.session.forget_lists();
         self.reconcile.reset();
+        self.reconcile.strays.clear();
         self.reconcile.round = Round::Listing;
         self.reconcile.outstanding = self.settings.limits.len() + 1;
         self.list_open_orders(at);
@@ -151,13 +153,27 @@ impl OrderSender {
         for found in list {
             let Some(own) = self.ledger.ids.parse(&found.client_order_id) else { continue };
             let id = &found.client_order_id;
+            let seen = OpenOrderView {
+                instrument,
+                client_order_id: *id,
+                status: found.status,
+                side: found.side,
+                price: found.price,
+                qty: found.qty,
+                cum_qty: found.cum_qty,
+                sent: at.now,
+            };
             let known = self.ledger.orders.find(own.seq).filter(|o| o.client_order_id == *id);
             match known.map(|order| order.seq) {
                 Some(seq) => {
                     self.reconcile.listed.push(seq);
                     self.on_found(at, seq, found)?;
+                    // Where only the list is old, the venue knows no such order when it is to be cancelled.
+                    if self.ledger.orders.find(seq).is_some_and(|o| o.life.status().is_terminal()) {
+                        self.reconcile.add_stray(seen);
+                    }
                 }
-                None => self.reconcile.add_stray(instrument, *id),
+                None => self.reconcile.add_stray(seen),
             }
         }
         if self.reconcile.round == Round::Listing {
@@ -235,21 +251,23 @@ impl OrderSender {
         let Some(instrument) = self.settings.instruments.get(id.index()) else { return };
         let last = self.ledger.kept.get(id.index()).and_then(|kept| kept.last_trade_id);
         let from = last.map(|last| self.ledger.trades[id.index()].query_from(last));
-        let subject = Subject::Instrument(id);
+        let subject = Subject::Trades(id, last.is_none());
         let _ = self.session.ask(at, RequestKind::Trades, subject, |d, out, seq| {
             d.trades(out, seq, instrument, from, at.utc);
         });
     }
 
+    /// Trades of an instrument are here. The question says when it was asked, and whether none was known then: a fill
+    /// that the account stream told meanwhile does not make history our position.
     pub(super) fn on_trades(
         &mut self,
         at: At,
+        (asked, first_time): (MonoNs, bool),
         instrument: InstrumentId,
         list: &[VenueTrade],
     ) -> Result<(), Fault> {
         let index = instrument.index();
         let before = self.ledger.kept.get(index).and_then(|kept| kept.last_trade_id);
-        let first_time = before.is_none();
         for trade in list {
             let ours = self.ledger.orders.by_venue_id(instrument, trade.venue_order_id).is_some();
             // What was traded before this engine ever looked is not its position.
@@ -265,7 +283,7 @@ impl OrderSender {
             self.ask_trades(at, instrument);
             return Ok(());
         }
-        self.count_owed(at, instrument)?;
+        self.count_owed(at, instrument, asked)?;
         if self.reconcile.round == Round::Trades {
             self.reconcile.outstanding = self.reconcile.outstanding.saturating_sub(1);
             self.end_trades_round();
@@ -273,12 +291,13 @@ impl OrderSender {
         Ok(())
     }
 
-    /// Fills that the venue's totals contain and its trades do not name are counted at the order's price.
-    fn count_owed(&mut self, at: At, instrument: InstrumentId) -> Result<(), Fault> {
+    /// Fills that the venue's totals contain and its trades do not name are counted at the order's price. A total
+    /// heard after the trades were `asked` for is none of theirs.
+    fn count_owed(&mut self, at: At, instrument: InstrumentId, asked: MonoNs) -> Result<(), Fault> {
+        let unnamed = |o: &Order| o.new.instrument == instrument && o.heard <= asked;
         let mut index = self.ledger.orders.unsettled().len();
         while let Some(seq) = self.previous_unsettled(&mut index) {
-            let order = self.ledger.orders.find(seq);
-            if order.is_some_and(|order| order.new.instrument == instrument) {
+            if self.ledger.orders.find(seq).is_some_and(unnamed) {
                 self.ledger.count_unnamed(at, seq)?;
             }
         }

@@ -59,7 +59,7 @@ pub struct OrderSender {
     pub(super) balances: Vec<Balance>,
     pub(super) peers: Vec<Peer>,
     pub(super) drain: Drain,
-    /// The venue asked us to be quiet until then: no new orders.
+    /// The venue asked us to be quiet until then: no new orders, and nothing is asked a second time.
     pub(super) quiet_until: MonoNs,
     pub(super) next_scan: MonoNs,
     /// The book builder's health, and when it was seen at work last.
@@ -296,6 +296,8 @@ impl OrderSender {
             Some(Reason::KillSwitch)
         } else if self.session.state() != SessionState::Live {
             Some(Reason::SessionDown)
+        } else if at.now < self.quiet_until {
+            Some(Reason::OrderRate)
         } else if !self.tops.get(index).and_then(Option::as_ref).is_some_and(live) {
             Some(Reason::BookState)
         } else if old {
@@ -312,6 +314,7 @@ impl OrderSender {
     /// What ends the wait of an order with nothing to do: its deadline, or the next look at everything.
     fn is_scan_needed(&self) -> bool {
         !self.ledger.orders.unsettled().is_empty()
+            || !self.reconcile.strays.is_empty()
             || self.drain != Drain::No
             || self.session.state() == SessionState::Reconciling
     }

@@ -41,8 +41,10 @@ pub(super) enum Subject {
     Order(u64),
     /// An order that the table does not have.
     Stray(ClientOrderId),
-    /// An instrument.
+    /// The open orders of an instrument.
     Instrument(InstrumentId),
+    /// The trades of an instrument; whether none was known when they were asked for.
+    Trades(InstrumentId, bool),
 }
 
 /// A request that was sent.
@@ -133,6 +135,11 @@ impl Session {
         if state == SessionState::Live {
             self.backoff.connected(now);
         }
+    }
+
+    /// Does not connect before `then`.
+    pub(super) fn rest_until(&mut self, then: MonoNs) {
+        self.retry_at = self.retry_at.max(then);
     }
 
     /// Connects when it is time to.
@@ -242,7 +249,7 @@ impl Session {
     /// count for a new one. What was asked about single orders stays.
     pub(super) fn forget_lists(&mut self) {
         let is_list =
-            |asked: &Asked| matches!(asked.subject, Subject::Session | Subject::Instrument(_));
+            |asked: &Asked| !matches!(asked.subject, Subject::Order(_) | Subject::Stray(_));
         for place in self.asked.iter_mut().filter(|place| place.as_ref().is_some_and(is_list)) {
             *place = None;
         }

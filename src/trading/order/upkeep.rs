@@ -1,7 +1,8 @@
 //! What is done by time rather than by message: looking after orders, peers, the drain.
 //!
 //! What always holds: an order that has to go is asked to be cancelled again until that is confirmed; an order
-//! nobody answers for is asked about again until its fate is proved; each at most once per answer timeout.
+//! nobody answers for is asked about again until its fate is proved; each at most once per answer timeout, and not
+//! again while the venue wants us to be quiet.
 
 use std::time::Duration;
 
@@ -60,6 +61,12 @@ impl OrderSender {
         self.ledger.kept.extend(ids.map(|id| self.ledger.vault.kept(id)));
         debug_assert_eq!(self.ledger.kept.len(), count);
         self.ledger.restore_totals();
+        self.quiet_until = self.ledger.vault.quiet_until();
+        self.session.rest_until(self.quiet_until);
+        if let Some(last) = self.ledger.vault.last_order() {
+            // As if all had passed at once: at most a second is lost, and no window holds more than is allowed.
+            self.ledger.throttle.exhaust(last);
+        }
         let orders: Vec<KeptOrder> = self.ledger.vault.orders().collect();
         for kept in orders {
             self.restore_order(at, &kept)?;
@@ -83,6 +90,8 @@ impl OrderSender {
             check_at: at.now,
             doomed: true,
             cancel_refusals: 0,
+            heard: MonoNs::ZERO,
+            unnamed: Qty::ZERO,
         };
         self.ledger.orders.insert(order);
         if !order.was_sent() && !order.life.status().is_terminal() {
@@ -108,6 +117,7 @@ impl OrderSender {
             for seq in unsent {
                 self.refuse_unsent(at, seq, Reason::JournalDown)?;
             }
+            self.ledger.record_positions(at)?;
         }
         let enabled = self.kill_switch.state().enabled();
         if enabled != self.was_enabled {
@@ -209,13 +219,13 @@ impl OrderSender {
         let Some(instrument) = self.settings.instruments.get(order.new.instrument.index()) else {
             return;
         };
-        if self.session.can_ask() {
+        if self.session.can_ask() && at.now >= self.quiet_until {
             let subject = Subject::Order(seq);
             let _ = self.session.ask(at, RequestKind::OrderStatus, subject, |d, out, number| {
                 d.order_status(out, number, instrument, &order.client_order_id, at.utc);
             });
         }
-        let check_at = at.now.after(self.settings.ack_timeout);
+        let check_at = at.now.after(self.settings.ack_timeout).max(self.quiet_until);
         self.ledger.orders.edit(seq, |order| order.check_at = check_at);
     }
 
@@ -263,6 +273,11 @@ impl OrderSender {
             OrderStatus::PendingNew | OrderStatus::PendingCancel => {
                 self.event(at, seq, Event::Timeout, Facts::default())
             }
+            _ if at.now < self.quiet_until => {
+                let check_at = self.quiet_until;
+                self.ledger.orders.edit(seq, |order| order.check_at = check_at);
+                Ok(())
+            }
             OrderStatus::Unknown => {
                 self.ask_status(at, seq);
                 Ok(())
@@ -282,30 +297,36 @@ impl OrderSender {
     fn cancel_strays(&mut self, at: At) -> Result<(), Fault> {
         for index in 0..self.reconcile.strays.len() {
             let stray = self.reconcile.strays[index];
-            let Some(instrument) = self.settings.instruments.get(stray.instrument.index()) else {
+            let Some(instrument) = self.settings.instruments.get(stray.seen.instrument.index())
+            else {
                 continue;
             };
-            if at.now < stray.ask_at {
+            let again = stray.ask_at != MonoNs::ZERO;
+            if at.now < stray.ask_at || again && at.now < self.quiet_until {
                 continue;
             }
-            let subject = Subject::Stray(stray.id);
+            let id = stray.seen.client_order_id;
+            let subject = Subject::Stray(id);
             let _ = self.session.ask(at, RequestKind::Cancel, subject, |d, out, number| {
-                d.cancel(out, number, instrument, &stray.id, at.utc);
+                d.cancel(out, number, instrument, &id, at.utc);
             });
             self.reconcile.strays[index].ask_at = at.now.after(self.settings.ack_timeout);
             let record = Record::Cancel {
-                instrument: stray.instrument,
+                instrument: stray.seen.instrument,
                 order: OrderRef::default(),
-                client_order_id: stray.id,
+                client_order_id: id,
             };
             self.ledger.hold.record(at, record, Then::Nothing)?;
         }
         Ok(())
     }
 
-    /// Whether the venue may hold an order of this process.
+    /// Whether the venue may hold an order of ours: of this process, or of an earlier one that traded and whose orders
+    /// nobody has looked at yet. Such a one left its watermark, which goes to the journal before any order does.
     pub(super) fn may_have_open_orders(&self) -> bool {
-        self.ledger.vault.sessions() > 0 || !self.ledger.orders.unsettled().is_empty()
+        self.ledger.vault.sessions() > 0
+            || !self.ledger.orders.unsettled().is_empty()
+            || self.ledger.kept.iter().any(|kept| kept.last_trade_id.is_some())
     }
 
     fn advance_drain(&mut self, at: At) {
@@ -319,6 +340,8 @@ impl OrderSender {
                         0 => Drain::Settled,
                         lists => Drain::Verifying(lists, until),
                     };
+                    // What the last attempt asked says how it was then.
+                    self.session.forget_lists();
                     self.list_open_orders(at);
                 }
             }

@@ -33,6 +33,8 @@ struct Inner {
     next_seq: AtomicU64,
     sessions: AtomicU64,
     suspensions: AtomicU64,
+    last_order: AtomicU64,
+    quiet_until: AtomicU64,
     totals: [AtomicU64; TOTAL_WORDS],
     refused: [AtomicU64; Reason::ALL.len()],
     positions: Box<[[AtomicU64; POSITION_WORDS]]>,
@@ -104,6 +106,8 @@ impl Vault {
             next_seq: AtomicU64::new(1),
             sessions: AtomicU64::new(0),
             suspensions: AtomicU64::new(0),
+            last_order: AtomicU64::new(0),
+            quiet_until: AtomicU64::new(0),
             totals: Default::default(),
             refused: Default::default(),
             positions: (0..instruments).map(|_| Default::default()).collect(),
@@ -165,6 +169,26 @@ impl Vault {
     /// Sessions opened by all generations.
     pub(super) fn sessions(&self) -> u64 {
         load(&self.0.sessions)
+    }
+
+    /// Notes that an order was let in.
+    pub(super) fn keep_last_order(&self, at: MonoNs) {
+        store(&self.0.last_order, at.as_nanos());
+    }
+
+    /// When the last order of any generation was let in; `None` before the first.
+    pub(super) fn last_order(&self) -> Option<MonoNs> {
+        Some(load(&self.0.last_order)).filter(|ns| *ns != 0).map(MonoNs::from_nanos)
+    }
+
+    /// Notes until when the venue wants us to be quiet.
+    pub(super) fn keep_quiet_until(&self, until: MonoNs) {
+        store(&self.0.quiet_until, until.as_nanos());
+    }
+
+    /// Until when the venue wants us to be quiet, whichever generation was told so.
+    pub(super) fn quiet_until(&self) -> MonoNs {
+        MonoNs::from_nanos(load(&self.0.quiet_until))
     }
 
     /// Counts a suspension of any generation.

@@ -28,6 +28,8 @@ impl OrderSender {
         view.refused = self.ledger.refused;
         view.open.clear();
         view.open.extend(orders().map(open_view));
+        // Ours and open, whoever placed them.
+        view.open.extend(self.reconcile.strays.iter().map(|stray| stray.seen));
         view.positions.clear();
         view.positions.extend(self.settings.limits.iter().map(|(id, _)| self.position_view(*id)));
         view.balances.clear();
@@ -57,7 +59,8 @@ impl OrderSender {
     }
 }
 
-fn open_view(order: &Order) -> OpenOrderView {
+/// An order as it stands.
+pub(super) fn open_view(order: &Order) -> OpenOrderView {
     OpenOrderView {
         instrument: order.new.instrument,
         client_order_id: order.client_order_id,

@@ -10,37 +10,44 @@ use crate::clock::MonoNs;
 /// The window.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The last moments, as many as are allowed per second, in a ring.
+/// The last moments, as many as were ever allowed per second, in a ring.
 #[derive(Clone, Debug)]
 pub struct Throttle {
     moments: Box<[Option<MonoNs>]>,
     /// The oldest moment's place, which the next one takes.
     oldest: usize,
+    /// As many may pass in any second; never more than there are places.
+    per_s: usize,
 }
 
 impl Throttle {
     /// A throttle that lets `per_s` orders pass in any second; 0 lets none pass.
     pub fn new(per_s: u32) -> Self {
-        Self { moments: vec![None; per_s as usize].into_boxed_slice(), oldest: 0 }
+        let per_s = per_s as usize;
+        Self { moments: vec![None; per_s].into_boxed_slice(), oldest: 0, per_s }
     }
 
     /// Lets `per_s` orders pass in any second from now on; what passed in the last second still counts.
     pub fn allow(&mut self, per_s: u32) {
-        let (newer, older) = (&self.moments[..self.oldest], &self.moments[self.oldest..]);
-        let newest_first = newer.iter().rev().chain(older.iter().rev()).flatten();
-        let mut moments: Vec<_> = newest_first.take(per_s as usize).copied().map(Some).collect();
-        moments.resize(per_s as usize, None);
-        moments.reverse();
-        (self.moments, self.oldest) = (moments.into_boxed_slice(), 0);
+        self.per_s = per_s as usize;
+        // The places stay when less is allowed: when it is more again, what passed meanwhile still counts.
+        let more = self.per_s.saturating_sub(self.moments.len());
+        if more > 0 {
+            let (newer, older) = self.moments.split_at(self.oldest);
+            let free = std::iter::repeat_n(None, more);
+            let moments = free.chain(older.iter().copied()).chain(newer.iter().copied());
+            (self.moments, self.oldest) = (moments.collect(), 0);
+        }
     }
 
     /// Whether one more may pass at `now`.
     pub fn has_room(&self, now: MonoNs) -> bool {
-        match self.moments.get(self.oldest) {
-            None => false,
-            Some(None) => true,
-            Some(Some(then)) => now.since(*then) >= WINDOW,
+        if self.per_s == 0 {
+            return false;
         }
+        let places = self.moments.len();
+        let first = (self.oldest + places - self.per_s) % places;
+        self.moments[first].is_none_or(|then| now.since(then) >= WINDOW)
     }
 
     /// Counts one that passed at `now`.
@@ -48,6 +55,13 @@ impl Throttle {
         if let Some(place) = self.moments.get_mut(self.oldest) {
             *place = Some(now);
             self.oldest = (self.oldest + 1) % self.moments.len();
+        }
+    }
+
+    /// Counts as many as are allowed at the moment `then`: all that is known of what passed is when the last did.
+    pub fn exhaust(&mut self, then: MonoNs) {
+        for _ in 0..self.moments.len() {
+            self.count(then);
         }
     }
 }
@@ -93,6 +107,28 @@ mod tests {
         assert!(!throttle.has_room(at(1_199)));
         throttle.allow(0);
         assert!(!throttle.has_room(at(9_000)));
+    }
+
+    #[test]
+    fn less_and_then_more_forgets_nobody() {
+        let at = MonoNs::from_millis;
+        let mut throttle = Throttle::new(3);
+        for ms in [0, 100, 200] {
+            throttle.count(at(ms));
+        }
+        throttle.allow(1);
+        assert!(!throttle.has_room(at(1_150)));
+        throttle.allow(3);
+        assert!(!throttle.has_room(at(999)), "three passed within the second");
+        assert!(throttle.has_room(at(1_000)));
+    }
+
+    #[test]
+    fn an_exhausted_throttle_rests_for_a_second() {
+        let mut throttle = Throttle::new(3);
+        throttle.exhaust(MonoNs::from_millis(500));
+        assert!(!throttle.has_room(MonoNs::from_millis(1_499)));
+        assert!(throttle.has_room(MonoNs::from_millis(1_500)));
     }
 
     proptest::proptest! {

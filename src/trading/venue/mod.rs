@@ -347,8 +347,8 @@ pub trait OrderDialect: Send {
         utc: UtcNs,
     );
 
-    /// Lists own trades in an instrument with ids from `from_id` on (all known ones for `None`), oldest first, at
-    /// most 1,000 at a time.
+    /// Lists own trades in an instrument, oldest first, at most 1,000: those with ids from `from_id` on, or the newest
+    /// for `None`.
     fn trades(
         &mut self,
         out: &mut Vec<u8>,

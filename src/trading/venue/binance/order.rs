@@ -227,9 +227,10 @@ impl OrderDialect for BinanceOrders {
         utc: UtcNs,
     ) {
         let (mut request, window) = self.begin(out, (RequestKind::Trades, seq), "myTrades");
-        // Without it the venue would give the newest trades, not the oldest.
-        let from_id = i64::try_from(from_id.unwrap_or(0)).unwrap_or(i64::MAX);
-        request.number("fromId", from_id);
+        // Without it the venue gives the newest trades: what is old before the first comparison is history.
+        if let Some(from_id) = from_id {
+            request.number("fromId", i64::try_from(from_id).unwrap_or(i64::MAX));
+        }
         request.number("limit", TRADES_LIMIT);
         request.number("recvWindow", window);
         request.flag("returnRateLimits", false);
@@ -400,7 +401,7 @@ mod tests {
             d.trades(&mut out, 5, &i, Some(9), UTC);
             check(&out, &d, "t5", "myTrades", &format!(r#"{{{about},"fromId":9,"limit":1000}}"#));
             d.trades(&mut out, 5, &i, None, UTC);
-            check(&out, &d, "t5", "myTrades", &format!(r#"{{{about},"fromId":0,"limit":1000}}"#));
+            check(&out, &d, "t5", "myTrades", &format!(r#"{{{about},"limit":1000}}"#));
             d.account(&mut out, 6, UTC);
             check(
                 &out,
