@@ -2,7 +2,7 @@
 //!
 //! It is made before any actor and parks until it is armed. It owns nothing and takes no lock, so that it works when
 //! the supervisor itself hangs: it listens to the supervisor's heart, and ends the process when that has stood still
-//! for [`SILENCE_MAX`]. Dropping the [`Reaper`] disarms it.
+//! for 15 s. Dropping the [`Reaper`] disarms it.
 
 use std::io;
 use std::sync::Arc;
