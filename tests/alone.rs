@@ -5,7 +5,7 @@
 //! memory are counted before and after. A supervisor that hangs is this program again, in a role named by its
 //! environment.
 
-#![allow(
+#![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a test of its own says what it found"

@@ -325,7 +325,7 @@ mod tests {
         refused(&TWO.replace("latency_ms", "latency"), "latency_ms");
         refused(&TWO.replace("west", "east"), "twice");
         refused(&TWO.replace("\"k\"", "5"), "string");
-        refused(&TWO.replace("ETHUSDT", "ETHXXX"), "ETHXXX");
+        refused(&TWO.replace("ETHUSDT", "ETHNONE"), "ETHNONE");
         refused(&TWO.replace("1.5\"", "x\""), "BTC x");
         refused(&TWO.replace("taker_bps = 2.5", "taker_bps = 1001"), "basis points");
         refused(&TWO.replace("BTCUSDT = \"10\"", "BNBUSDT = \"10\""), "BNBUSDT");

@@ -13,11 +13,11 @@ use super::actor::ActorId;
 use super::child::Restart;
 use super::events::Line;
 use super::exit::{EXIT_BUDGET, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ExitReason, StopReason};
-use super::group::{AutoShutdown, GroupId, Strategy};
+use super::group::{AutoShutdown, Strategy};
 use super::health::ActorState;
 use super::protocol::Action;
 use super::restart::Verdict;
-use super::supervisor::{Life, Supervisor};
+use super::supervisor::{Child, Life, Supervisor};
 
 impl Supervisor {
     pub(super) fn exited(
@@ -105,18 +105,16 @@ impl Supervisor {
     fn shut_down_if_significant(&mut self, now: MonoNs, actor: ActorId) {
         let plan = &self.children[actor.index()].plan;
         let group = plan.group;
-        let left = |c: &&super::supervisor::Child| {
-            c.plan.group == group && c.plan.significant && c.life != Life::Ended
-        };
+        let left = |c: &Child| c.plan.group == group && c.plan.significant && c.life != Life::Ended;
         let over = match self.groups[group.index()].spec.auto_shutdown {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => true,
-            AutoShutdown::AllSignificant => self.children.iter().find(left).is_none(),
+            AutoShutdown::AllSignificant => !self.children.iter().any(left),
         };
         if plan.significant && over {
             let text = format!("{} ended", self.name(actor));
             // What went wrong with any of them went wrong with all.
-            let bad = |c: &super::supervisor::Child| {
+            let bad = |c: &Child| {
                 let exit = c.last_exit.as_ref().filter(|exit| !exit.is_normal());
                 exit.filter(|_| c.plan.group == group && c.plan.significant)
                     .map(ExitReason::give_up_code)
@@ -145,23 +143,20 @@ impl Supervisor {
             self.begin_round(now, actor, &[actor], delay, &budget);
             return;
         }
-        match strategy {
-            Strategy::OneForOne => self.schedule(now, actor, delay, &budget),
-            Strategy::RestForOne => {
-                let members = self.dependents(actor);
-                self.begin_round(now, actor, &members, delay, &budget);
+        let members = match strategy {
+            Strategy::OneForOne => {
+                self.schedule(now, actor, delay, &budget);
+                return;
             }
-            Strategy::OneForAll => {
-                let members = self.members(id);
-                self.begin_round(now, actor, &members, delay, &budget);
-            }
-        }
-        self.start_if_due(now, actor);
+            Strategy::RestForOne => self.dependents(actor),
+            Strategy::OneForAll => self.members(id),
+        };
+        self.begin_round(now, actor, &members, delay, &budget);
     }
 
     /// The group has spent its budget, or the actor fails again and again: the level above decides.
     fn escalate(&mut self, now: MonoNs, actor: ActorId, delay: Duration) {
-        let id: GroupId = self.children[actor.index()].plan.group;
+        let id = self.children[actor.index()].plan.group;
         let verdict = self.root.record(now);
         let group = &mut self.groups[id.index()];
         let action = if verdict == Verdict::Escalate { "drain" } else { "restart_group" };
@@ -200,10 +195,7 @@ impl Supervisor {
             .kv("budget", budget);
         self.out.push(Action::Mark(actor, ActorState::Backoff));
         self.out.push(Action::Say(line));
-    }
-
-    fn start_if_due(&mut self, now: MonoNs, actor: ActorId) {
-        if matches!(self.children[actor.index()].life, Life::Backoff { until } if now >= until) {
+        if delay.is_zero() {
             self.start(now, actor);
         }
     }

@@ -11,7 +11,7 @@
     unreachable_pub,
     reason = "the product's files are here for their protocols only"
 )]
-#![allow(clippy::print_stdout, reason = "a test without a harness reports on standard output")]
+#![expect(clippy::print_stdout, reason = "a test without a harness reports on standard output")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -137,7 +137,7 @@ fn wrong_words_and_configurations_are_named() {
     // Right as such, and yet not for this machine: the engine itself says so.
     check(&["--set", "actor.journal.core=1023"], 78, "1023");
     check(&["steady", "--keep", env!("CARGO_MANIFEST_DIR")], 2, "not empty");
-    check(&["--set", "venue.north.symbols=[\"BTCXXX\"]"], 78, "BTCXXX");
+    check(&["--set", "venue.north.symbols=[\"BTCNONE\"]"], 78, "BTCNONE");
 }
 
 /// A drill under way, and its two processes: an empty list would prove nothing.

@@ -309,7 +309,7 @@ mod tests {
             assert!(error.contains(part), "{error}");
         };
         check(&LIVE.replace("symbols", "symbol"), "did you mean `symbols`?");
-        check(&LIVE.replace("BTCUSDT", "BTCXXX"), "BTCXXX");
+        check(&LIVE.replace("BTCUSDT", "BTCNONE"), "BTCNONE");
         check(&LIVE.replace("market_maker", "market_taker"), "market_taker");
     }
 }

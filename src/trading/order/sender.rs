@@ -324,7 +324,7 @@ impl OrderSender {
         let Some(limits) = self.limits.news() else { return };
         if let Some(gate) = gate_of(self.settings.instruments.len(), &limits) {
             self.gate = gate;
-            self.ledger.throttle.allow(rate_of(&limits));
+            self.ledger.throttle.limit_to(rate_of(&limits));
             self.settings.limits = limits;
         }
     }

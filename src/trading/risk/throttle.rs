@@ -28,7 +28,7 @@ impl Throttle {
     }
 
     /// Lets `per_s` orders pass in any second from now on; what passed in the last second still counts.
-    pub fn allow(&mut self, per_s: u32) {
+    pub fn limit_to(&mut self, per_s: u32) {
         self.per_s = per_s as usize;
         // The places stay when less is allowed: when it is more again, what passed meanwhile still counts.
         let more = self.per_s.saturating_sub(self.moments.len());
@@ -96,16 +96,16 @@ mod tests {
         for ms in [0, 100, 200, 1_100] {
             throttle.count(at(ms));
         }
-        throttle.allow(2);
+        throttle.limit_to(2);
         assert!(!throttle.has_room(at(1_150)), "200 and 1,100 passed");
         assert!(throttle.has_room(at(1_200)));
-        throttle.allow(4);
+        throttle.limit_to(4);
         for _ in 0..2 {
             assert!(throttle.has_room(at(1_199)));
             throttle.count(at(1_199));
         }
         assert!(!throttle.has_room(at(1_199)));
-        throttle.allow(0);
+        throttle.limit_to(0);
         assert!(!throttle.has_room(at(9_000)));
     }
 
@@ -116,9 +116,9 @@ mod tests {
         for ms in [0, 100, 200] {
             throttle.count(at(ms));
         }
-        throttle.allow(1);
+        throttle.limit_to(1);
         assert!(!throttle.has_room(at(1_150)));
-        throttle.allow(3);
+        throttle.limit_to(3);
         assert!(!throttle.has_room(at(999)), "three passed within the second");
         assert!(throttle.has_room(at(1_000)));
     }
