@@ -618,6 +618,13 @@ const VALUES: &[&str] = &[
     "%F0%9F%98%80",
     "a%20b",
     "%22%5C%22",
+    "60000",
+    "60000.01",
+    "999999999999",
+    "TRUE",
+    "[\"BTCUSDT\"]",
+    "a b",
+    "\u{1F600}",
 ];
 
 /// Which call, which of its parameters have which value, wild pairs, whether in the body, whether signed.
